@@ -1,0 +1,126 @@
+//! The demo server: HTTP over TCP and an echo over UDP, both answering with the pod's name.
+
+use std::io::{self, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crate::http;
+
+/// What the connections of one server share.
+#[derive(Debug)]
+pub struct State {
+    name: String,
+    ready: AtomicBool,
+    tcp: AtomicU64,
+    udp: AtomicU64,
+}
+
+impl State {
+    /// A server that answers with `name` and starts out ready or not.
+    #[must_use]
+    pub fn new(name: String, ready: bool) -> Arc<Self> {
+        Arc::new(State {
+            name,
+            ready: AtomicBool::new(ready),
+            tcp: AtomicU64::new(0),
+            udp: AtomicU64::new(0),
+        })
+    }
+
+    /// Status and body for a path. `/` counts; the others are for probes and tests.
+    fn answer(&self, path: &str) -> (u16, String) {
+        match path {
+            "/" => {
+                self.tcp.fetch_add(1, Ordering::Relaxed);
+                (200, format!("{}\n", self.name))
+            }
+            "/healthz" => (200, "ok\n".to_owned()),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => (200, "ready\n".to_owned()),
+            "/readyz" => (503, "not ready\n".to_owned()),
+            "/ready/on" | "/ready/off" => {
+                self.ready.store(path == "/ready/on", Ordering::Relaxed);
+                (200, "ok\n".to_owned())
+            }
+            "/counts" => {
+                let (tcp, udp) = (self.tcp.load(Ordering::Relaxed), self.udp.load(Ordering::Relaxed));
+                (200, format!("{{\"tcp\":{tcp},\"udp\":{udp}}}\n"))
+            }
+            _ => (404, "not found\n".to_owned()),
+        }
+    }
+}
+
+/// Listens on every address, IPv6 included where the kernel has it.
+///
+/// # Errors
+/// When neither family can be bound.
+pub fn bind(port: u16) -> io::Result<(TcpListener, UdpSocket)> {
+    let on = |ip: IpAddr| -> io::Result<_> {
+        let tcp = TcpListener::bind(SocketAddr::new(ip, port))?;
+        let udp = UdpSocket::bind(tcp.local_addr()?)?;
+        Ok((tcp, udp))
+    };
+    on(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| on(Ipv4Addr::UNSPECIFIED.into()))
+}
+
+/// Serves until the process ends.
+///
+/// # Errors
+/// When accepting or receiving fails for good.
+pub fn run(state: &Arc<State>, tcp: &TcpListener, udp: UdpSocket) -> io::Result<()> {
+    let echo = Arc::clone(state);
+    thread::spawn(move || serve_udp(&echo, &udp));
+    loop {
+        let stream = match tcp.accept() {
+            Ok((stream, _)) => stream,
+            // The peer went away between the handshake and accept: its matter, not ours.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return Err(error),
+        };
+        let state = Arc::clone(state);
+        thread::Builder::new().stack_size(64 * 1024).spawn(move || serve_tcp(&state, &stream))?;
+    }
+}
+
+fn serve_tcp(state: &State, stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut from = BufReader::new(stream);
+    while let Some(request) = http::read_request(&mut from)? {
+        let (status, body) = state.answer(&request.path);
+        http::write_response(&mut &*stream, status, &body, request.keep_alive)?;
+        if !request.keep_alive {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn serve_udp(state: &State, socket: &UdpSocket) -> io::Result<()> {
+    let mut datagram = [0u8; 2048];
+    loop {
+        // An ICMP error about an earlier answer surfaces here; the next datagram is unaffected.
+        let Ok((_, peer)) = socket.recv_from(&mut datagram) else { continue };
+        state.udp.fetch_add(1, Ordering::Relaxed);
+        let _ = socket.send_to(state.name.as_bytes(), peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_a_switch_and_does_not_touch_answers() {
+        let state = State::new("pod-a".into(), false);
+        assert_eq!(state.answer("/readyz").0, 503);
+        assert_eq!(state.answer("/ready/on").0, 200);
+        assert_eq!(state.answer("/readyz").0, 200);
+        state.answer("/ready/off");
+        assert_eq!(state.answer("/readyz").0, 503);
+        assert_eq!(state.answer("/"), (200, "pod-a\n".to_owned()));
+        assert_eq!(state.answer("/counts").1, "{\"tcp\":1,\"udp\":0}\n");
+        assert_eq!(state.answer("/nothing").0, 404);
+    }
+}

@@ -1,0 +1,139 @@
+//! What the kernel holds for a cluster besides processes: mounts, cgroups, pins, sysctls.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// One line of `/proc/self/mountinfo`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mount {
+    /// Where.
+    pub at: PathBuf,
+    /// File system type.
+    pub kind: String,
+}
+
+/// Every mount this process sees, in the order they were made.
+#[must_use]
+pub fn mounts() -> Vec<Mount> {
+    parse_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn parse_mounts(text: &str) -> Vec<Mount> {
+    let line = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let at = unescape(left.split(' ').nth(4)?);
+        Some(Mount { at: PathBuf::from(at), kind: right.split(' ').next()?.to_owned() })
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// Spaces, tabs, newlines and backslashes come as octal escapes.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Where a file system of this type is mounted first.
+#[must_use]
+pub fn mounted(kind: &str) -> Option<PathBuf> {
+    mounts().into_iter().find(|mount| mount.kind == kind).map(|mount| mount.at)
+}
+
+/// Mounts a kernel file system (`bpf`, `tracefs`); gives whether it had to.
+///
+/// # Errors
+/// When mounting fails.
+pub fn ensure_mounted(kind: &str, at: &Path) -> Result<bool> {
+    if mounts().iter().any(|mount| mount.kind == kind && mount.at == at) {
+        return Ok(false);
+    }
+    mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount {kind} at {}", at.display()))?;
+    Ok(true)
+}
+
+/// Unmounts everything at or below a path, the latest first.
+pub fn unmount_below(path: &Path) {
+    for mount in mounts().into_iter().rev().filter(|mount| mount.at.starts_with(path)) {
+        let _ = umount2(&mount.at, MntFlags::MNT_DETACH);
+    }
+}
+
+/// Roots of every cgroup hierarchy: the v1 controllers' and the unified one.
+#[must_use]
+pub fn cgroup_roots() -> BTreeSet<PathBuf> {
+    mounts().into_iter().filter(|mount| mount.kind.starts_with("cgroup")).map(|mount| mount.at).collect()
+}
+
+/// Pids in a cgroup and all below it.
+#[must_use]
+pub fn cgroup_pids(dir: &Path) -> BTreeSet<i32> {
+    let mut pids: BTreeSet<i32> = fs::read_to_string(dir.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    for child in subdirectories(dir) {
+        pids.extend(cgroup_pids(&child));
+    }
+    pids
+}
+
+/// Removes a cgroup and all below it; gives whether it is gone. Cgroups hold only virtual files: each directory goes by itself.
+#[must_use]
+pub fn remove_cgroup(dir: &Path) -> bool {
+    for child in subdirectories(dir) {
+        let _ = remove_cgroup(&child);
+    }
+    match fs::remove_dir(dir) {
+        Ok(()) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// The directories directly in `dir`.
+#[must_use]
+pub fn subdirectories(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect()
+}
+
+/// A kernel setting below `/proc/sys`.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sysctl(name: &str) -> Result<String> {
+    let file = Path::new("/proc/sys").join(name);
+    Ok(fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?.trim().to_owned())
+}
+
+/// Sets a kernel setting below `/proc/sys`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn set_sysctl(name: &str, value: &str) -> Result<()> {
+    let file = Path::new("/proc/sys").join(name);
+    fs::write(&file, value).with_context(|| format!("cannot write {value} to {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_with_optional_fields_and_escapes() {
+        let text = "36 35 98:0 / /mnt/a\\040b rw,noatime shared:1 master:2 - ext3 /dev/root rw\n\
+                    37 35 0:26 / /sys/fs/bpf rw - bpf bpf rw\nnonsense\n";
+        let expected = [("/mnt/a b", "ext3"), ("/sys/fs/bpf", "bpf")]
+            .map(|(at, kind)| Mount { at: PathBuf::from(at), kind: kind.to_owned() });
+        assert_eq!(parse_mounts(text), expected);
+    }
+
+    #[test]
+    fn this_machine_has_proc_mounted() {
+        assert_eq!(mounted("proc"), Some(PathBuf::from("/proc")));
+    }
+}
