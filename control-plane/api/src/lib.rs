@@ -1,0 +1,24 @@
+//! The object model of a Kubernetes API, pure: no I/O, no clock, no runtime.
+//!
+//! * [`Object`] is one immutable version of an object as the store and the watch cache share it.
+//! * [`Resource`] is a row of the resource table: a kind with its names, scope, schema and [`Strategy`].
+//! * [`Status`] is the answer to a request that failed, and [`FieldError`] one of its causes.
+//! * The dynamic tree that patches, defaulting and validation work on is [`serde_json::Value`].
+
+pub mod field;
+pub mod meta;
+pub mod names;
+pub mod object;
+pub mod resource;
+pub mod selector;
+pub mod status;
+pub mod table;
+
+pub use field::{FieldError, Path};
+pub use meta::Meta;
+pub use object::{Object, ObjectError};
+pub use resource::{
+    Column, Context, GroupResource, GroupVersion, GroupVersionKind, Resource, Scope, Strategy, Subresource,
+};
+pub use selector::{FieldSelector, LabelSelector, SelectorError};
+pub use status::{Reason, Status, StatusCause};

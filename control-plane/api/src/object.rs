@@ -1,0 +1,250 @@
+//! One immutable version of an object, shared by store, watch cache and in-process clients.
+
+use crate::meta::Meta;
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Why bytes are not an object.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// Not JSON, or a part of `metadata` has the wrong type.
+    #[error("not a Kubernetes object: {0}")]
+    Json(#[from] serde_json::Error),
+    /// JSON, but not of the form `{"apiVersion":…,"kind":…,"metadata":{…}}`.
+    #[error("not a Kubernetes object: {0}")]
+    Shape(&'static str),
+}
+
+/// One version of one object: canonical bytes, a slim decoded [`Meta`], and the revision that made it.
+///
+/// The bytes are JSON with `apiVersion`, `kind` and `metadata` first, the rest sorted, and **without**
+/// `metadata.resourceVersion`: the store assigns that, so it is written around the buffer
+/// ([`Object::write_json`]) and never costs a second encoding.
+#[derive(Clone, Debug)]
+pub struct Object {
+    meta: Meta,
+    body: Bytes,
+    /// Offset just behind `"metadata":{`, where the resource version goes.
+    splice: usize,
+    revision: u64,
+    fields: Box<[Box<str>]>,
+}
+
+#[derive(Deserialize)]
+struct Slim {
+    #[serde(default)]
+    metadata: Meta,
+}
+
+const METADATA: &[u8] = b"\"metadata\":{";
+
+impl Object {
+    /// The canonical bytes of `value`: what the store keeps. `metadata.resourceVersion` is left out.
+    pub fn canonical(mut value: Value) -> Result<Bytes, ObjectError> {
+        let top = value.as_object_mut().ok_or(ObjectError::Shape("the body is not a JSON object"))?;
+        let mut metadata = match top.remove("metadata") {
+            Some(Value::Object(map)) => map,
+            None | Some(Value::Null) => serde_json::Map::new(),
+            Some(_) => return Err(ObjectError::Shape("metadata is not a JSON object")),
+        };
+        metadata.remove("resourceVersion");
+        let mut out = BytesMut::with_capacity(512).writer();
+        for key in ["apiVersion", "kind"] {
+            let text = top.remove(key).unwrap_or_else(|| "".into());
+            if !text.is_string() {
+                return Err(ObjectError::Shape("apiVersion and kind must be strings"));
+            }
+            out.get_mut().put_u8(if key == "kind" { b',' } else { b'{' });
+            serde_json::to_writer(&mut out, key)?;
+            out.get_mut().put_u8(b':');
+            serde_json::to_writer(&mut out, &text)?;
+        }
+        out.get_mut().put_slice(b",\"metadata\":");
+        serde_json::to_writer(&mut out, &metadata)?;
+        for (key, field) in top.iter() {
+            out.get_mut().put_u8(b',');
+            serde_json::to_writer(&mut out, key)?;
+            out.get_mut().put_u8(b':');
+            serde_json::to_writer(&mut out, field)?;
+        }
+        out.get_mut().put_u8(b'}');
+        Ok(out.into_inner().freeze())
+    }
+
+    /// Reads canonical bytes back, sharing them. `selectable` are the field paths of the resource that
+    /// field selectors may name; their values are kept beside the metadata, in the same order.
+    pub fn from_stored(body: Bytes, revision: u64, selectable: &[&str]) -> Result<Self, ObjectError> {
+        let splice = find(&body, METADATA)
+            .map(|at| at + METADATA.len())
+            .ok_or(ObjectError::Shape("metadata is missing"))?;
+        let meta = serde_json::from_slice::<Slim>(&body)?.metadata;
+        let fields = if selectable.is_empty() {
+            Box::default()
+        } else {
+            let tree: Value = serde_json::from_slice(&body)?;
+            selectable.iter().map(|path| field_text(&tree, path).into_boxed_str()).collect()
+        };
+        Ok(Object { meta, body, splice, revision, fields })
+    }
+
+    /// Encodes a tree as an object of `revision` (0: none, as for answers that are never stored).
+    pub fn from_value(value: Value, revision: u64, selectable: &[&str]) -> Result<Self, ObjectError> {
+        Object::from_stored(Object::canonical(value)?, revision, selectable)
+    }
+
+    /// Reads an object as another server wrote it: its resource version becomes the revision.
+    pub fn from_wire(value: Value) -> Result<Self, ObjectError> {
+        let revision = value
+            .pointer("/metadata/resourceVersion")
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        Object::from_value(value, revision, &[])
+    }
+
+    /// The slim metadata.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The revision that wrote this version; 0 for an answer that is not stored.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The canonical bytes, as stored: without a resource version.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Values of the resource's selectable fields, in the order of its row.
+    pub fn fields(&self) -> &[Box<str>] {
+        &self.fields
+    }
+
+    /// The canonical bytes before and after the place of the resource version. The first part ends with
+    /// `"metadata":{`.
+    pub fn parts(&self) -> (&[u8], &[u8]) {
+        self.body.split_at(self.splice)
+    }
+
+    /// Appends the object as clients see it, with `revision` as its resource version (a deletion is told
+    /// at the deletion's revision; 0 writes none).
+    pub fn write_json_at(&self, revision: u64, out: &mut BytesMut) {
+        let (head, tail) = self.parts();
+        out.reserve(self.body.len() + 44);
+        out.put_slice(head);
+        if revision > 0 {
+            out.put_slice(b"\"resourceVersion\":\"");
+            out.put_slice(revision.to_string().as_bytes());
+            out.put_slice(if tail.first() == Some(&b'}') { b"\"" } else { b"\"," });
+        }
+        out.put_slice(tail);
+    }
+
+    /// Appends the object as clients see it.
+    pub fn write_json(&self, out: &mut BytesMut) {
+        self.write_json_at(self.revision, out);
+    }
+
+    /// The object as clients see it.
+    pub fn to_json(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        self.write_json(&mut out);
+        out.freeze()
+    }
+
+    /// The tree, with its resource version, to be changed and written back.
+    pub fn value(&self) -> Value {
+        // The bytes were parsed when the object was made; a failure here cannot come from outside.
+        let mut tree: Value = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
+        if self.revision > 0 {
+            if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.insert("resourceVersion".into(), self.revision.to_string().into());
+            }
+        }
+        tree
+    }
+
+    /// The object as a typed structure (or any projection of it), with its resource version.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, ObjectError> {
+        Ok(serde_json::from_slice(&self.to_json())?)
+    }
+
+    /// The same version told at another revision (a deletion is told at its own).
+    pub fn at_revision(&self, revision: u64) -> Self {
+        Object { revision, ..self.clone() }
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+/// The text of a dotted path; absent is empty, booleans and numbers as JSON writes them.
+fn field_text(tree: &Value, path: &str) -> String {
+    let mut at = tree;
+    for part in path.split('.') {
+        match at.get(part) {
+            Some(next) => at = next,
+            None => return String::new(),
+        }
+    }
+    match at {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod() -> Value {
+        json!({
+            "kind": "Pod", "apiVersion": "v1", "status": {"phase": "Running"},
+            "metadata": {"name": "a", "namespace": "d", "uid": "u", "resourceVersion": "7", "labels": {"x": "y"}},
+            "spec": {"nodeName": "n1"},
+        })
+    }
+
+    #[test]
+    fn stored_bytes_carry_no_resource_version() {
+        let body = Object::canonical(pod()).unwrap();
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.starts_with(r#"{"apiVersion":"v1","kind":"Pod","metadata":{"#));
+        assert!(!text.contains("resourceVersion"));
+    }
+
+    #[test]
+    fn the_resource_version_is_written_around_the_buffer() {
+        let object = Object::from_value(pod(), 42, &["spec.nodeName", "status.phase"]).unwrap();
+        assert_eq!(object.meta().key(), "d/a");
+        assert_eq!(object.fields(), ["n1".into(), "Running".into()] as [Box<str>; 2]);
+        let shown: Value = serde_json::from_slice(&object.to_json()).unwrap();
+        assert_eq!(shown["metadata"]["resourceVersion"], "42");
+        assert_eq!(shown, object.value());
+        let mut out = BytesMut::new();
+        object.write_json_at(43, &mut out);
+        let shown: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(shown["metadata"]["resourceVersion"], "43");
+    }
+
+    #[test]
+    fn empty_metadata_still_makes_json() {
+        let object = Object::from_value(json!({"apiVersion": "v1", "kind": "X"}), 3, &[]).unwrap();
+        let shown: Value = serde_json::from_slice(&object.to_json()).unwrap();
+        assert_eq!(shown["metadata"], json!({"resourceVersion": "3"}));
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        assert!(Object::canonical(json!([])).is_err());
+        assert!(Object::canonical(json!({"metadata": 3})).is_err());
+        assert!(Object::from_value(json!({"metadata": {"labels": 3}}), 0, &[]).is_err());
+    }
+}

@@ -1,0 +1,295 @@
+//! A row of the resource table: one kind with its names, scope, schema and behaviour.
+
+use crate::field::FieldError;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// Text that is static for built-in kinds and owned for those of a CustomResourceDefinition.
+pub type Str = Cow<'static, str>;
+
+/// API group and version; the core group is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupVersion {
+    /// `apps`; empty for core.
+    pub group: Str,
+    /// `v1`.
+    pub version: Str,
+}
+
+impl GroupVersion {
+    /// Builds one.
+    pub fn new(group: impl Into<Str>, version: impl Into<Str>) -> Self {
+        GroupVersion { group: group.into(), version: version.into() }
+    }
+
+    /// Parses an `apiVersion`: `v1` or `apps/v1`.
+    pub fn parse(api_version: &str) -> Self {
+        match api_version.split_once('/') {
+            Some((group, version)) => GroupVersion::new(group.to_owned(), version.to_owned()),
+            None => GroupVersion::new("", api_version.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for GroupVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.group.is_empty() {
+            f.write_str(&self.version)
+        } else {
+            write!(f, "{}/{}", self.group, self.version)
+        }
+    }
+}
+
+/// Group, version and kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupVersionKind {
+    /// API group, empty for core.
+    pub group: Str,
+    /// Version.
+    pub version: Str,
+    /// `Pod`.
+    pub kind: Str,
+}
+
+impl GroupVersionKind {
+    /// Builds one.
+    pub fn new(group: impl Into<Str>, version: impl Into<Str>, kind: impl Into<Str>) -> Self {
+        GroupVersionKind { group: group.into(), version: version.into(), kind: kind.into() }
+    }
+
+    /// `group/version` or `version`: what objects carry as `apiVersion`.
+    pub fn api_version(&self) -> String {
+        self.group_version().to_string()
+    }
+
+    /// The group and version.
+    pub fn group_version(&self) -> GroupVersion {
+        GroupVersion { group: self.group.clone(), version: self.version.clone() }
+    }
+
+    /// `Kind.group`, or `Kind` in the core group: how messages name it.
+    pub fn group_kind(&self) -> String {
+        if self.group.is_empty() { self.kind.to_string() } else { format!("{}.{}", self.kind, self.group) }
+    }
+}
+
+impl fmt::Display for GroupVersionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, Kind={}", self.group_version(), self.kind)
+    }
+}
+
+/// Group and plural name: what messages and RBAC speak of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupResource {
+    /// API group, empty for core.
+    pub group: Str,
+    /// Plural lower-case name.
+    pub resource: Str,
+}
+
+impl GroupResource {
+    /// Builds one.
+    pub fn new(group: impl Into<Str>, resource: impl Into<Str>) -> Self {
+        GroupResource { group: group.into(), resource: resource.into() }
+    }
+}
+
+impl fmt::Display for GroupResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.group.is_empty() {
+            f.write_str(&self.resource)
+        } else {
+            write!(f, "{}.{}", self.resource, self.group)
+        }
+    }
+}
+
+/// Whether objects live in namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One set for the cluster.
+    Cluster,
+    /// One set a namespace.
+    Namespaced,
+}
+
+/// What a path below an object names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// `status`, `binding`, `log`, …
+    pub name: Str,
+    /// What kind its body has.
+    pub kind: GroupVersionKind,
+    /// Verbs in discovery: `get`, `update`, `patch`, `create`.
+    pub verbs: &'static [&'static str],
+}
+
+/// A column of `kubectl get` (`metav1.TableColumnDefinition`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Header.
+    pub name: Str,
+    /// OpenAPI type: `string`, `integer`, `date`, `boolean`, `number`.
+    pub kind: Str,
+    /// OpenAPI format; `name` marks the primary column.
+    pub format: Str,
+    /// For people.
+    pub description: Str,
+    /// 0 shows always, more only with `-o wide`.
+    pub priority: i32,
+}
+
+/// What a strategy may need to know beside the object. All of it is an input: strategies are pure.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The instant of the request.
+    pub now: jiff::Timestamp,
+    /// Who asks.
+    pub user: &'a str,
+}
+
+/// The pure functions of a kind. Each has the default that most kinds share.
+///
+/// The generic registry calls them in this order: schema defaults, [`default`](Self::default),
+/// [`prepare_create`](Self::prepare_create) or [`prepare_update`](Self::prepare_update), admission,
+/// [`validate`](Self::validate) (and [`validate_update`](Self::validate_update)).
+pub trait Strategy: Send + Sync + 'static {
+    /// Defaults that depend on other fields, beyond those in the schema.
+    fn default(&self, _object: &mut Value) {}
+
+    /// Drops what a client may not set at creation (status, by default).
+    fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
+        if let Some(map) = object.as_object_mut() {
+            map.remove("status");
+        }
+    }
+
+    /// Keeps what an update of the main resource may not change (status, by default).
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        keep(new, old, "status");
+    }
+
+    /// Keeps what an update of `status` may not change (all but status, labels stay as they were).
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        keep(new, old, "spec");
+    }
+
+    /// Errors of the object as it would be stored, metadata aside.
+    fn validate(&self, _object: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Further errors of a change of the main resource.
+    fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Errors of a change through `status`.
+    fn validate_status_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Errors of a name; DNS-1123 subdomain by default.
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        crate::names::dns1123_subdomain(name, prefix)
+    }
+
+    /// Whether `metadata.generation` counts changes of everything but metadata and status.
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    /// Whether an update may create the object (`AllowCreateOnUpdate`).
+    fn create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether an update without a resource version is taken as it is (`AllowUnconditionalUpdate`).
+    fn unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// Seconds of grace a deletion gets, or `None` where the kind is deleted at once.
+    fn graceful_deletion(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Columns of `kubectl get`, the first one the name.
+    fn columns(&self) -> Vec<Column> {
+        crate::table::default_columns()
+    }
+
+    /// The cells of an object, one a column.
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
+        crate::table::default_cells(object, now)
+    }
+}
+
+/// Puts `old[key]` into `new`, or takes the key out where the old object has none.
+fn keep(new: &mut Value, old: &Value, key: &str) {
+    if let Some(map) = new.as_object_mut() {
+        match old.get(key) {
+            Some(value) => map.insert(key.to_owned(), value.clone()),
+            None => map.remove(key),
+        };
+    }
+}
+
+/// One row of the resource table.
+#[derive(Clone)]
+pub struct Resource {
+    /// Group, version and kind as served and stored.
+    pub gvk: GroupVersionKind,
+    /// Plural lower-case name: `pods`.
+    pub plural: Str,
+    /// Singular lower-case name: `pod`.
+    pub singular: Str,
+    /// `po`.
+    pub short_names: Vec<Str>,
+    /// `all`.
+    pub categories: Vec<Str>,
+    /// Whether it lives in namespaces.
+    pub scope: Scope,
+    /// What lies below an object.
+    pub subresources: Vec<Subresource>,
+    /// Verbs of the main resource in discovery, in its order; a review kind has `create` alone.
+    pub verbs: &'static [&'static str],
+    /// Field paths that field selectors may name beside `metadata.name` and `metadata.namespace`.
+    pub selectable_fields: Vec<Str>,
+    /// Name of the definition in the schema set: `io.k8s.api.core.v1.Pod`.
+    pub schema: Str,
+    /// The kind's pure functions.
+    pub strategy: Arc<dyn Strategy>,
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resource({})", self.group_resource())
+    }
+}
+
+impl Resource {
+    /// Group and plural name.
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource { group: self.gvk.group.clone(), resource: self.plural.clone() }
+    }
+
+    /// Whether it lives in namespaces.
+    pub fn namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    /// The subresource of that name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether `status` is a subresource, so that the main resource leaves it alone.
+    pub fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+}

@@ -1,0 +1,3 @@
+//! skep-server.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! skep-cni.
+
+fn main() {}

@@ -1,0 +1,15 @@
+//! The deciding part of a node's pod duties: plain functions of their inputs, without clock, I/O or tokio.
+
+pub mod backoff;
+pub mod env;
+pub mod observed;
+pub mod plan;
+pub mod probe;
+pub mod quantity;
+pub mod resources;
+pub mod rules;
+pub mod sandbox;
+pub mod spec;
+pub mod status;
+#[cfg(test)]
+mod tests;

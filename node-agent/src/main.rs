@@ -1,0 +1,3 @@
+//! skep-agent.
+
+fn main() {}
