@@ -1,0 +1,51 @@
+//! What the agent tells the programs, and what it notes for its own next start.
+
+use crate::Ipv4Net;
+
+/// The only value of `CONFIG` (key 0). All zero, as the kernel makes it, means: touch nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Every pod address of the cluster; such destinations are never masqueraded.
+    pub cluster_cidr: Ipv4Net,
+    /// Every ClusterIP; only such destinations are looked up packet by packet.
+    pub service_cidr: Ipv4Net,
+    /// The node's address that masqueraded packets carry, network byte order; zero turns masquerading off.
+    pub node_addr: u32,
+    /// Index of the uplink interface.
+    pub uplink_ifindex: u32,
+    /// Bytes before the IP header on the uplink: 14 on Ethernet, 0 on a layer 3 tunnel.
+    pub uplink_l2_len: u32,
+    /// Lowest port or ICMP identifier given out by masquerading, machine order.
+    pub masquerade_port_min: u16,
+    /// Highest port given out, inclusive, machine order.
+    pub masquerade_port_max: u16,
+    /// Bits of [`flags`].
+    pub flags: u32,
+    /// Always zero.
+    pub reserved: [u32; 7],
+}
+
+/// Bits of [`Config::flags`].
+pub mod flags {
+    /// Packets from pod to pod on this node go straight to the peer (`bpf_redirect_peer`) instead of through
+    /// the host's stack.
+    pub const REDIRECT_PEER: u32 = 1;
+    /// Packets that missed the socket hook are translated at tc.
+    pub const PER_PACKET_SERVICES: u32 = 2;
+}
+
+/// The only value of `META` (key 0): what is loaded, so that an agent that starts anew knows whether the
+/// pinned programs are those of its own object. No program reads it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// [`crate::LAYOUT`] of the object.
+    pub layout: u32,
+    /// 1 once every program and link of `object` is in place.
+    pub complete: u32,
+    /// SHA-256 of the object file.
+    pub object: [u8; 32],
+    /// Seconds since the epoch when it was loaded.
+    pub loaded_at: u64,
+}
