@@ -6,6 +6,7 @@
 //! * The dynamic tree that patches, defaulting and validation work on is [`serde_json::Value`].
 
 pub mod field;
+pub mod kinds;
 pub mod meta;
 pub mod names;
 pub mod object;

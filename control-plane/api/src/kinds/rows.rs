@@ -1,0 +1,257 @@
+//! The kinds that are built in, one row each. What follows from a row (singular name, schema name) is computed.
+
+use crate::resource::{GroupVersionKind, Resource, Scope, Strategy, Subresource};
+use std::sync::Arc;
+
+/// What can be done with objects that are stored.
+const STORED: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// As [`STORED`], but a collection cannot be deleted (Namespaces: each is emptied first).
+const STORED_ONE_BY_ONE: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+/// What can be done with questions that are answered and not stored.
+const ASKED: &[&str] = &["create"];
+
+const CHANGE: &[&str] = &["get", "patch", "update"];
+const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
+/// A path below an object: name, kind of its body (`group/version.Kind`; empty: the object's own), verbs.
+type Below = (&'static str, &'static str, &'static [&'static str]);
+
+const STATUS: Below = ("status", "", CHANGE);
+const SCALE: Below = ("scale", "autoscaling/v1.Scale", CHANGE);
+
+struct Row {
+    /// `group/version.Kind`, the core group without the slash.
+    kind: &'static str,
+    plural: &'static str,
+    short: &'static [&'static str],
+    categories: &'static [&'static str],
+    scope: Scope,
+    verbs: &'static [&'static str],
+    below: &'static [Below],
+    selectable: &'static [&'static str],
+    strategy: fn() -> Arc<dyn Strategy>,
+}
+
+/// A kind that is stored and has nothing below it.
+const fn row(
+    kind: &'static str,
+    plural: &'static str,
+    scope: Scope,
+    strategy: fn() -> Arc<dyn Strategy>,
+) -> Row {
+    Row {
+        kind,
+        plural,
+        short: &[],
+        categories: &[],
+        scope,
+        verbs: STORED,
+        below: &[],
+        selectable: &[],
+        strategy,
+    }
+}
+
+const fn asked(kind: &'static str, plural: &'static str, scope: Scope) -> Row {
+    Row { verbs: ASKED, ..row(kind, plural, scope, of::<super::Plain>) }
+}
+
+fn of<S: Strategy + Default>() -> Arc<dyn Strategy> {
+    Arc::new(<S as Default>::default())
+}
+
+use Scope::{Cluster, Namespaced};
+
+const ROWS: &[Row] = &[
+    Row { verbs: ASKED, ..row("v1.Binding", "bindings", Namespaced, of::<super::Plain>) },
+    Row { short: &["cm"], ..row("v1.ConfigMap", "configmaps", Namespaced, of::<super::Plain>) },
+    Row { short: &["ep"], ..row("v1.Endpoints", "endpoints", Namespaced, of::<super::Plain>) },
+    Row {
+        short: &["ev"],
+        selectable: &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        ..row("v1.Event", "events", Namespaced, of::<super::Plain>)
+    },
+    Row {
+        short: &["ns"],
+        verbs: STORED_ONE_BY_ONE,
+        below: &[STATUS, ("finalize", "", &["update"])],
+        selectable: &["status.phase"],
+        ..row("v1.Namespace", "namespaces", Cluster, of::<super::Plain>)
+    },
+    Row {
+        short: &["no"],
+        below: &[STATUS, ("proxy", "v1.NodeProxyOptions", PROXY)],
+        selectable: &["spec.unschedulable"],
+        ..row("v1.Node", "nodes", Cluster, of::<super::Plain>)
+    },
+    Row {
+        short: &["po"],
+        categories: &["all"],
+        below: &[
+            STATUS,
+            ("attach", "v1.PodAttachOptions", CONNECT),
+            ("binding", "v1.Binding", &["create"]),
+            ("ephemeralcontainers", "", CHANGE),
+            ("eviction", "policy/v1.Eviction", &["create"]),
+            ("exec", "v1.PodExecOptions", CONNECT),
+            ("log", "", &["get"]),
+            ("portforward", "v1.PodPortForwardOptions", CONNECT),
+            ("proxy", "v1.PodProxyOptions", PROXY),
+            ("resize", "", CHANGE),
+        ],
+        selectable: &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+        ..row("v1.Pod", "pods", Namespaced, of::<super::Plain>)
+    },
+    Row { selectable: &["type"], ..row("v1.Secret", "secrets", Namespaced, of::<super::Plain>) },
+    Row {
+        short: &["sa"],
+        below: &[("token", "authentication.k8s.io/v1.TokenRequest", &["create"])],
+        ..row("v1.ServiceAccount", "serviceaccounts", Namespaced, of::<super::Plain>)
+    },
+    Row {
+        short: &["svc"],
+        categories: &["all"],
+        below: &[STATUS, ("proxy", "v1.ServiceProxyOptions", PROXY)],
+        selectable: &["spec.clusterIP", "spec.type"],
+        ..row("v1.Service", "services", Namespaced, of::<super::Plain>)
+    },
+    row("apps/v1.ControllerRevision", "controllerrevisions", Namespaced, of::<super::Plain>),
+    Row {
+        short: &["deploy"],
+        categories: &["all"],
+        below: &[STATUS, SCALE],
+        ..row("apps/v1.Deployment", "deployments", Namespaced, of::<super::Plain>)
+    },
+    Row {
+        short: &["rs"],
+        categories: &["all"],
+        below: &[STATUS, SCALE],
+        selectable: &["status.replicas"],
+        ..row("apps/v1.ReplicaSet", "replicasets", Namespaced, of::<super::Plain>)
+    },
+    row("coordination.k8s.io/v1.Lease", "leases", Namespaced, of::<super::Plain>),
+    row("discovery.k8s.io/v1.EndpointSlice", "endpointslices", Namespaced, of::<super::Plain>),
+    row("rbac.authorization.k8s.io/v1.ClusterRole", "clusterroles", Cluster, of::<super::Plain>),
+    row(
+        "rbac.authorization.k8s.io/v1.ClusterRoleBinding",
+        "clusterrolebindings",
+        Cluster,
+        of::<super::Plain>,
+    ),
+    row("rbac.authorization.k8s.io/v1.Role", "roles", Namespaced, of::<super::Plain>),
+    row("rbac.authorization.k8s.io/v1.RoleBinding", "rolebindings", Namespaced, of::<super::Plain>),
+    Row {
+        short: &["pc"],
+        ..row("scheduling.k8s.io/v1.PriorityClass", "priorityclasses", Cluster, of::<super::Plain>)
+    },
+    asked("authentication.k8s.io/v1.SelfSubjectReview", "selfsubjectreviews", Cluster),
+    asked("authentication.k8s.io/v1.TokenReview", "tokenreviews", Cluster),
+    asked("authorization.k8s.io/v1.LocalSubjectAccessReview", "localsubjectaccessreviews", Namespaced),
+    asked("authorization.k8s.io/v1.SelfSubjectAccessReview", "selfsubjectaccessreviews", Cluster),
+    asked("authorization.k8s.io/v1.SelfSubjectRulesReview", "selfsubjectrulesreviews", Cluster),
+    asked("authorization.k8s.io/v1.SubjectAccessReview", "subjectaccessreviews", Cluster),
+];
+
+/// The rows of the kinds that are built in.
+pub fn builtin() -> Vec<Resource> {
+    ROWS.iter().map(Row::resource).collect()
+}
+
+/// Splits `group/version.Kind`, where the group may be absent.
+fn gvk(text: &'static str) -> GroupVersionKind {
+    let (group, rest) = text.split_once('/').unwrap_or(("", text));
+    let (version, kind) = rest.split_once('.').unwrap_or(("", rest));
+    GroupVersionKind::new(group, version, kind)
+}
+
+/// Name of the definition in Kubernetes' schema: packages carry the first word of the group.
+fn schema_name(gvk: &GroupVersionKind) -> String {
+    let package = match gvk.group.split('.').next() {
+        None | Some("") => "core",
+        Some(word) => word,
+    };
+    format!("io.k8s.api.{package}.{}.{}", gvk.version, gvk.kind)
+}
+
+impl Row {
+    fn resource(&self) -> Resource {
+        let own = gvk(self.kind);
+        let below = |&(name, kind, verbs): &Below| Subresource {
+            name: name.into(),
+            kind: if kind.is_empty() { own.clone() } else { gvk(kind) },
+            verbs,
+        };
+        let texts = |list: &'static [&'static str]| list.iter().map(|&text| text.into()).collect();
+        Resource {
+            plural: self.plural.into(),
+            singular: own.kind.to_lowercase().into(),
+            short_names: texts(self.short),
+            categories: texts(self.categories),
+            scope: self.scope,
+            subresources: self.below.iter().map(below).collect(),
+            verbs: self.verbs,
+            selectable_fields: texts(self.selectable),
+            schema: schema_name(&own).into(),
+            strategy: (self.strategy)(),
+            gvk: own,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_row_says_all_that_discovery_needs() {
+        let rows = builtin();
+        let find = |plural: &str| rows.iter().find(|r| r.plural == plural).unwrap();
+        let pods = find("pods");
+        assert_eq!(pods.singular, "pod");
+        assert_eq!(pods.schema, "io.k8s.api.core.v1.Pod");
+        assert_eq!(pods.subresource("eviction").unwrap().kind.to_string(), "policy/v1, Kind=Eviction");
+        assert_eq!(pods.subresource("status").unwrap().kind, pods.gvk);
+        assert!(pods.has_status() && pods.namespaced());
+        assert_eq!(find("roles").schema, "io.k8s.api.rbac.v1.Role");
+        assert_eq!(find("leases").gvk.api_version(), "coordination.k8s.io/v1");
+        assert!(!find("namespaces").verbs.contains(&"deletecollection"));
+        assert_eq!(find("tokenreviews").verbs, ["create"]);
+    }
+
+    #[test]
+    fn names_are_unique_within_a_group() {
+        let mut seen = BTreeSet::new();
+        for row in builtin() {
+            let group = row.gvk.group.to_string();
+            assert!(row.plural.chars().all(|c| c.is_ascii_lowercase()), "{}", row.plural);
+            assert!(!row.gvk.version.is_empty(), "{}", row.plural);
+            let names = row.short_names.iter().chain([&row.plural]);
+            for name in names {
+                assert!(seen.insert((group.clone(), name.to_string())), "{name} stands twice");
+            }
+        }
+    }
+}
