@@ -1,1 +1,25 @@
-//! skep-dataplane.
+//! User side of the eBPF dataplane of one node: loads, pins and adopts the programs, and fills their maps.
+//!
+//! Programs, links and maps are pinned under `<bpffs>/skep/<cluster>/<node>/v<layout>/` and outlive the
+//! agent. [`Dataplane::open`] takes over what it finds: maps with their contents, links with whatever
+//! program; only programs of another object are exchanged, each in one atomic step. Maps are brought to the
+//! wanted state by difference, never by flushing.
+//!
+//! All methods block for a system call or a few; none sleeps. Call them from an async task directly or, for
+//! [`Dataplane::open`] (tens of milliseconds), from a blocking one. `Dataplane` is `Send + Sync`.
+
+mod config;
+mod dataplane;
+mod error;
+mod model;
+mod report;
+
+pub use config::{Config, Ipv4Cidr, TcMode};
+pub use dataplane::{Dataplane, remove_all, status_from_pins};
+pub use error::{Error, Result};
+pub use model::{Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
+pub use report::{
+    AttachedPod, Counters, Drops, MapStatus, OpenReport, PodAttachment, PodTraffic, ProgramStatus, Status,
+    SyncReport,
+};
+pub use skep_abi::{DropReason, Traffic};
