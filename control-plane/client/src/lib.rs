@@ -4,11 +4,17 @@
 //! A client speaks of resources by group, version and plural name, takes dynamic trees or typed structures
 //! to write, and hands out shared [`Object`]s: in process these are the very ones the watch cache holds.
 
+pub mod informer;
+pub mod net;
 pub mod options;
+pub mod queue;
 pub mod target;
 pub mod typed;
 
+pub use informer::{Change, Informer};
+pub use net::{Config, ConfigError, Credentials, HttpClient};
 pub use options::{DeleteOptions, ListOptions, Patch, Propagation, WatchOptions, WriteOptions};
+pub use queue::WorkQueue;
 pub use target::{Collection, Target};
 pub use typed::ClientExt;
 
