@@ -228,7 +228,7 @@ pub fn build(pod: &Pod, c: &Container, src: &Sources) -> Result<Vec<(String, Str
     let mut service = service_env(&src.services, &namespace, links);
     let mut order: Vec<String> = Vec::new();
     let mut vars: BTreeMap<String, String> = BTreeMap::new();
-    let mut put = |order: &mut Vec<String>, vars: &mut BTreeMap<String, String>, k: String, v: String| {
+    let put = |order: &mut Vec<String>, vars: &mut BTreeMap<String, String>, k: String, v: String| {
         if vars.insert(k.clone(), v).is_none() {
             order.push(k);
         }
@@ -260,9 +260,9 @@ pub fn build(pod: &Pod, c: &Container, src: &Sources) -> Result<Vec<(String, Str
                     })?
                 } else if let Some(r) = &from.resource_field_ref {
                     let d = r.divisor.as_ref().and_then(super::quantity::milli).unwrap_or(0);
-                    resource(pod, &c.name, r.container_name.as_deref(), &r.resource, d, src).ok_or_else(|| {
-                        EnvError::Unsupported(format!("unsupported container resource: {}", r.resource))
-                    })?
+                    resource(pod, &c.name, r.container_name.as_deref(), &r.resource, d, src).ok_or_else(
+                        || EnvError::Unsupported(format!("unsupported container resource: {}", r.resource)),
+                    )?
                 } else {
                     let (low, kind, name, key, optional, data) = if let Some(r) = &from.config_map_key_ref {
                         ("configmap", "ConfigMap", &r.name, &r.key, r.optional, &src.config_maps)

@@ -167,6 +167,8 @@ pub struct Memory {
     pub forced_failure: Option<(String, String)>,
     /// When containers were first told to stop, for the remaining grace.
     pub stopping_since: Option<Timestamp>,
+    /// The grace the running stops were given, in seconds.
+    pub stop_grace: Option<i64>,
     /// Set when the previous pod object vanished from the API.
     pub orphaned: bool,
 }

@@ -120,7 +120,8 @@ pub fn kernel(r: Option<&ResourceRequirements>) -> Kernel {
 fn total(spec: &PodSpec, name: &str, limits: bool, all: bool) -> Option<i64> {
     let pick = |c: &Container| {
         let r = c.resources.as_ref();
-        let list = if limits { r.and_then(|r| r.limits.as_ref()) } else { r.and_then(|r| r.requests.as_ref()) };
+        let list =
+            if limits { r.and_then(|r| r.limits.as_ref()) } else { r.and_then(|r| r.requests.as_ref()) };
         let fallback = r.and_then(|r| r.limits.as_ref());
         amount(list, name, name == "cpu")
             .or_else(|| if limits { None } else { amount(fallback, name, name == "cpu") })
