@@ -1,1 +1,3 @@
 //! skep-apiserver.
+
+pub mod pki;

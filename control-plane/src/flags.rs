@@ -1,0 +1,82 @@
+//! The command line of skep-server.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+/// The control plane of a Skep cluster: store, API server, scheduler and controllers in one process.
+#[derive(Parser, Debug)]
+#[command(name = "skep-server", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+/// Flags of the server itself.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Serve {
+    /// Directory of the store, the certificates and admin.kubeconfig; made when it is not there
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/skep")]
+    pub(crate) data_dir: PathBuf,
+    /// Address to listen on
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    pub(crate) bind_address: IpAddr,
+    /// Port to listen on
+    #[arg(long, value_name = "PORT", default_value_t = 6443)]
+    pub(crate) secure_port: u16,
+    /// Address under which pods and nodes reach this server; default: the bind address, or that of the default route
+    #[arg(long, value_name = "IP")]
+    pub(crate) advertise_address: Option<IpAddr>,
+    /// Range of Service addresses (IPv4)
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    pub(crate) service_cluster_ip_range: String,
+    /// Range of pod addresses; each node gets a /24 of it
+    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
+    pub(crate) cluster_cidr: String,
+    /// Further name or address of the serving certificate (repeatable)
+    #[arg(long = "tls-san", value_name = "NAME")]
+    pub(crate) tls_sans: Vec<String>,
+    /// Say more (-v: debug, -vv: trace)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// What can be done with a data directory without a running server.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Print a kubeconfig with a new client certificate
+    Kubeconfig {
+        /// Data directory of the server
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// User name (the certificate's common name)
+        #[arg(long)]
+        user: String,
+        /// Group (an organization of the certificate; repeatable)
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+        /// URL of the API server
+        #[arg(long, value_name = "URL")]
+        server: String,
+    },
+    /// Write a node agent's kubeconfig, serving certificate and CA
+    NodeCredentials {
+        /// Data directory of the server
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Name of the node
+        #[arg(long, value_name = "NAME")]
+        node_name: String,
+        /// Address of the node
+        #[arg(long, value_name = "IP")]
+        node_ip: IpAddr,
+        /// URL of the API server
+        #[arg(long, value_name = "URL")]
+        server: String,
+        /// Directory to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
