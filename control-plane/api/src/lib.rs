@@ -10,7 +10,11 @@ pub mod kinds;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod openapi;
+pub mod patch;
+pub mod quantity;
 pub mod resource;
+pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
@@ -18,8 +22,10 @@ pub mod table;
 pub use field::{FieldError, Path};
 pub use meta::Meta;
 pub use object::{Object, ObjectError};
+pub use quantity::Quantity;
 pub use resource::{
     Column, Context, GroupResource, GroupVersion, GroupVersionKind, Resource, Scope, Strategy, Subresource,
 };
+pub use schema::{FieldValidation, Schema, Schemas};
 pub use selector::{FieldSelector, LabelSelector, SelectorError};
 pub use status::{Reason, Status, StatusCause};
