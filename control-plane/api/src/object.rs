@@ -160,10 +160,10 @@ impl Object {
     pub fn value(&self) -> Value {
         // The bytes were parsed when the object was made; a failure here cannot come from outside.
         let mut tree: Value = serde_json::from_slice(&self.body).unwrap_or(Value::Null);
-        if self.revision > 0 {
-            if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.insert("resourceVersion".into(), self.revision.to_string().into());
-            }
+        if self.revision > 0
+            && let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.insert("resourceVersion".into(), self.revision.to_string().into());
         }
         tree
     }

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use skep_api::{Object, Status};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -77,6 +78,7 @@ fn key(object: &Object) -> Key {
 
 struct Shared {
     view: Mutex<View>,
+    reached: AtomicU64,
     synced: watch::Sender<bool>,
 }
 
@@ -94,7 +96,11 @@ impl Informer {
         label_selector: &str,
         field_selector: &str,
     ) -> Self {
-        let shared = Arc::new(Shared { view: Mutex::default(), synced: watch::channel(false).0 });
+        let shared = Arc::new(Shared {
+            view: Mutex::default(),
+            reached: AtomicU64::new(0),
+            synced: watch::channel(false).0,
+        });
         let list = ListOptions {
             label_selector: label_selector.to_owned(),
             field_selector: field_selector.to_owned(),
@@ -120,6 +126,12 @@ impl Informer {
         let mut receiver = self.shared.synced.subscribe();
         // The sender lives in `self`, so this cannot fail before it is true.
         let _ = receiver.wait_for(|synced| *synced).await;
+    }
+
+    /// The revision up to which the view is known to be complete. Whoever wrote an object of the collection
+    /// at revision `r` sees that write (or a later one) in the view once `reached() >= r`.
+    pub fn reached(&self) -> u64 {
+        self.shared.reached.load(Ordering::Acquire)
     }
 
     /// The object of a namespace (empty for cluster-scoped) and name.
@@ -193,6 +205,7 @@ impl Worker {
         let list = self.client.list(&self.collection, &self.list).await.map_err(|s| (None, s))?;
         if let Some(shared) = self.shared.upgrade() {
             shared.view.lock().replace(list.items);
+            shared.reached.store(list.revision, Ordering::Release);
             shared.synced.send_replace(true);
         }
         Ok(list.revision)
@@ -229,6 +242,7 @@ impl Worker {
                 }
                 WatchEvent::Bookmark { revision, .. } => reached = reached.max(revision),
             }
+            shared.reached.store(reached, Ordering::Release);
         }
         if reached == from {
             // A server that ends watches at once must not be asked in a tight loop.

@@ -4,6 +4,7 @@
 //! A client speaks of resources by group, version and plural name, takes dynamic trees or typed structures
 //! to write, and hands out shared [`Object`]s: in process these are the very ones the watch cache holds.
 
+pub mod events;
 pub mod informer;
 pub mod net;
 pub mod options;
@@ -11,6 +12,7 @@ pub mod queue;
 pub mod target;
 pub mod typed;
 
+pub use events::{Recorder, Reference, Severity};
 pub use informer::{Change, Informer};
 pub use net::{Config, ConfigError, Credentials, HttpClient};
 pub use options::{DeleteOptions, ListOptions, Patch, Propagation, WatchOptions, WriteOptions};
