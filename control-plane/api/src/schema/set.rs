@@ -51,10 +51,12 @@ pub struct Field {
     pub node: Node,
     /// Listed as required: it has no `omitempty`, and so is never dropped for being empty.
     pub required: bool,
+    /// Not a pointer in Go: a zero scalar is the same as none.
+    pub value: bool,
     /// The default that decoding fills in, as JSON text.
     pub default: Option<Str>,
-    /// The zero value that OpenAPI version 3 shows as default, as JSON text: Go's value for a field that is
-    /// not a pointer. Nothing fills it in.
+    /// What Go writes where nothing else stands, as JSON text: the zero value of a field that is neither a
+    /// pointer nor left out when empty.
     pub zero: Option<Str>,
     /// How strategic merge patch treats it.
     pub merge: Merge,
@@ -69,6 +71,8 @@ pub struct Merge {
     pub key: Option<Str>,
     /// `$retainKeys` may clear what a patch does not name.
     pub retain_keys: bool,
+    /// Replaced as a whole, structure or not.
+    pub replace: bool,
 }
 
 /// How server-side apply sees a list (`x-kubernetes-list-type`).
