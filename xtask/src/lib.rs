@@ -1,8 +1,19 @@
 //! The one entry for people: `cargo xtask` builds Skep, brings a cluster up and down, and tests it.
+//!
+//! The end-to-end tests use the same parts, so a cluster of a test is brought up the way a user's is.
 
+pub mod api;
+pub mod bench;
+pub mod builder;
+pub mod cli;
+pub mod cluster;
+pub mod gate;
 pub mod kernel;
+pub mod kubectl;
 pub mod layout;
 pub mod oci;
+pub mod prereq;
 pub mod proc;
 pub mod run;
+pub mod tidy;
 pub mod ui;

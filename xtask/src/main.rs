@@ -1,3 +1,7 @@
-//! xtask.
+//! `cargo xtask`: see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtask::cli::main()
+}

@@ -1,0 +1,203 @@
+//! `cargo xtask down`: nothing of the cluster stays, whatever state it is in.
+//!
+//! It asks no part of the cluster for help, for any of them may be dead: processes are found by the paths on their
+//! command lines, which carry the cluster's directories, and ended by pid; the rest by name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::config::Config;
+use super::undo::Undo;
+use crate::kernel;
+use crate::proc::{self, Process};
+
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// Takes the cluster down; gives what stayed, one sentence each.
+#[must_use]
+pub fn down(config: &Config, keep_data: bool) -> Vec<String> {
+    let mut left = Vec::new();
+    end_processes(config, &mut left);
+    for dir in [config.run_dir(), config.dir.clone()] {
+        kernel::unmount_below(&dir);
+    }
+    // The pins know the pods' interfaces: ask them before they go.
+    let known = skep_dataplane::status_from_pins(Path::new(BPFFS), &config.name, &config.node);
+    let indexes =
+        known.map(|status| status.pods.iter().map(|pod| pod.pod.ifindex).collect()).unwrap_or_default();
+    await_interfaces(&indexes, &mut left);
+    remove_pins(config, &mut left);
+    remove_cgroups(config, &mut left);
+    left.extend(Undo::revert(config));
+    remove_dir(&config.run_dir(), &mut left);
+    let _ = fs::remove_dir("/run/skep");
+    let data: Vec<PathBuf> = if keep_data {
+        ["pids", "cni", "containerd.toml"].iter().map(|name| config.dir.join(name)).collect()
+    } else {
+        vec![config.dir.clone()]
+    };
+    for path in data {
+        remove_dir(&path, &mut left);
+    }
+    left
+}
+
+fn remove_dir(path: &Path, left: &mut Vec<String>) {
+    let result = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            left.push(format!("cannot remove {}: {error}", path.display()));
+        }
+        _ => {}
+    }
+}
+
+/// Processes whose command line names this cluster: its daemons and containerd's shims.
+fn roots(config: &Config) -> BTreeSet<i32> {
+    let marks: BTreeSet<String> = [
+        config.server_data(),
+        config.agent_data(),
+        config.cni_socket(),
+        config.containerd_socket(),
+        config.dir.join("containerd.toml"),
+    ]
+    .iter()
+    .map(|path| path.display().to_string())
+    .collect();
+    let recorded = super::PROCESSES
+        .iter()
+        .filter_map(|name| Process::read(&config.pid_file(name)).ok().flatten())
+        .filter(Process::alive)
+        .map(|process| process.pid);
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    proc::all()
+        .into_keys()
+        .filter(|&pid| pid != me && is_ours(&proc::words(pid), &marks))
+        .chain(recorded)
+        .collect()
+}
+
+/// Whether a command line is that of one of our programs and names one of the marks.
+fn is_ours(words: &[String], marks: &BTreeSet<String>) -> bool {
+    let program = words.first().map(|word| word.rsplit('/').next().unwrap_or(word)).unwrap_or_default();
+    let known = super::PROCESSES.contains(&program)
+        || program.starts_with("containerd-shim")
+        || program == "skep-cni";
+    known && words.iter().skip(1).any(|word| marks.contains(word.strip_prefix("unix://").unwrap_or(word)))
+}
+
+fn end_processes(config: &Config, left: &mut Vec<String>) {
+    // Agent and server may end in their own way first: nobody restarts a container meanwhile, and logs close well.
+    for name in ["skep-agent", "skep-server"] {
+        if let Ok(Some(process)) = Process::read(&config.pid_file(name)) {
+            process.signal(Signal::SIGTERM);
+            let _ = process.wait_gone(Duration::from_secs(5));
+        }
+    }
+    let sockets = shim_sockets(config);
+    // A shim that starts while we look would be missed by one pass.
+    for _ in 0..5 {
+        let mut pids = proc::with_descendants(&roots(config), &proc::all());
+        pids.extend(cgroups(config).iter().flat_map(|dir| kernel::cgroup_pids(dir)));
+        let ours: Vec<Process> = pids.into_iter().filter_map(Process::now).collect();
+        if ours.is_empty() {
+            break;
+        }
+        for process in &ours {
+            process.signal(Signal::SIGKILL);
+        }
+        for process in &ours {
+            if !process.wait_gone(Duration::from_secs(10)) {
+                left.push(format!("process {} does not end", process.pid));
+            }
+        }
+    }
+    for socket in sockets {
+        let _ = fs::remove_file(socket);
+    }
+}
+
+/// Shims keep their sockets outside containerd's state directory; each bundle says where.
+fn shim_sockets(config: &Config) -> Vec<PathBuf> {
+    let tasks = config.run_dir().join("containerd/io.containerd.runtime.v2.task/k8s.io");
+    kernel::subdirectories(&tasks)
+        .iter()
+        .filter_map(|bundle| fs::read_to_string(bundle.join("address")).ok())
+        .filter_map(|address| Some(PathBuf::from(address.trim().strip_prefix("unix://")?)))
+        .filter(|socket| socket.starts_with("/run/containerd/s"))
+        .collect()
+}
+
+/// Interfaces of pods go with their network namespaces, but the kernel takes its time: wait for it.
+fn await_interfaces(indexes: &BTreeSet<u32>, left: &mut Vec<String>) {
+    let still = || -> Vec<String> {
+        let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
+        let index = |dir: &Path| fs::read_to_string(dir.join("ifindex")).ok()?.trim().parse::<u32>().ok();
+        entries
+            .flatten()
+            .filter(|entry| index(&entry.path()).is_some_and(|index| indexes.contains(&index)))
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    };
+    if !proc::until(Duration::from_secs(20), || still().is_empty()) {
+        left.push(format!("network interfaces {}", still().join(", ")));
+    }
+}
+
+fn remove_pins(config: &Config, left: &mut Vec<String>) {
+    if let Err(error) = skep_dataplane::remove_all(Path::new(BPFFS), &config.name, &config.node) {
+        left.push(format!("{error}"));
+    }
+    remove_dir(&config.pins(), left);
+    if let Some(parent) = config.pins().parent() {
+        let _ = fs::remove_dir(parent);
+    }
+}
+
+/// The cluster's cgroup in every hierarchy.
+fn cgroups(config: &Config) -> Vec<PathBuf> {
+    kernel::cgroup_roots()
+        .into_iter()
+        .map(|root| root.join("skep").join(&config.name))
+        .filter(|dir| dir.is_dir())
+        .collect()
+}
+
+fn remove_cgroups(config: &Config, left: &mut Vec<String>) {
+    for dir in cgroups(config) {
+        // A process that was just killed may hold its cgroup for a moment.
+        if !proc::until(Duration::from_secs(10), || kernel::remove_cgroup(&dir)) {
+            left.push(format!("cgroup {}", dir.display()));
+        }
+        if let Some(parent) = dir.parent() {
+            let _ = fs::remove_dir(parent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn only_our_programs_with_our_paths_are_ours() {
+        let marks = BTreeSet::from(["/run/skep/skep/containerd.sock".to_owned(), "/c/server".to_owned()]);
+        let ours = |line: &str| is_ours(&words(line), &marks);
+        assert!(ours(
+            "/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -address /run/skep/skep/containerd.sock"
+        ));
+        assert!(ours("/x/skep-server --data-dir /c/server"));
+        assert!(ours("skep-agent --container-runtime-endpoint unix:///run/skep/skep/containerd.sock"));
+        assert!(!ours("containerd-shim-runc-v2 -address /run/containerd/containerd.sock"));
+        assert!(!ours("/x/skep-server --data-dir /c/server2"));
+        assert!(!ours("tail -f /c/server"));
+    }
+}

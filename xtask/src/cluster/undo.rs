@@ -1,0 +1,99 @@
+//! What `up` changed about the machine itself, written down before it is changed, so that `down` can put it back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::mount::umount;
+use serde::{Deserialize, Serialize};
+
+use super::config::Config;
+use crate::kernel;
+
+/// Kernel settings a cluster needs, below `/proc/sys`.
+const SYSCTLS: &[(&str, &str)] = &[("net/ipv4/ip_forward", "1")];
+/// File systems a cluster needs: bpffs for pins, tracefs for tracepoints.
+const FILE_SYSTEMS: &[(&str, &str)] = &[("bpf", "/sys/fs/bpf"), ("tracefs", "/sys/kernel/tracing")];
+
+/// Changes to put back. Lies below `/run`: like the changes, it does not outlive a boot.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// Mounted by us.
+    mounted: Vec<PathBuf>,
+    /// Former values of kernel settings.
+    sysctls: BTreeMap<String, String>,
+}
+
+impl Undo {
+    fn file(run_dir: &Path) -> PathBuf {
+        run_dir.join("undo.json")
+    }
+
+    fn read(run_dir: &Path) -> Self {
+        fs::read(Self::file(run_dir))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    fn write(&self, run_dir: &Path) -> Result<()> {
+        fs::create_dir_all(run_dir)?;
+        let file = Self::file(run_dir);
+        fs::write(&file, serde_json::to_vec(self)?).with_context(|| format!("{}", file.display()))
+    }
+
+    /// Makes the machine fit for a cluster, recording each change first.
+    ///
+    /// # Errors
+    /// When a file system cannot be mounted or a setting not be written.
+    pub fn prepare(config: &Config) -> Result<()> {
+        let run = config.run_dir();
+        let mut undo = Self::read(&run);
+        for &(kind, at) in FILE_SYSTEMS {
+            let at = Path::new(at);
+            if kernel::ensure_mounted(kind, at)? {
+                undo.mounted.push(at.to_path_buf());
+                undo.write(&run)?;
+            }
+        }
+        for &(name, wanted) in SYSCTLS {
+            let found = kernel::sysctl(name)?;
+            if found != wanted {
+                undo.sysctls.entry(name.to_owned()).or_insert(found);
+                undo.write(&run)?;
+                kernel::set_sysctl(name, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts everything back; what another cluster still needs is handed over to it. Gives what could not be undone.
+    #[must_use]
+    pub fn revert(config: &Config) -> Vec<String> {
+        let run = config.run_dir();
+        let mut undo = Self::read(&run);
+        let other = kernel::subdirectories(Path::new("/run/skep")).into_iter().find(|dir| *dir != run);
+        if let Some(other) = other {
+            let mut theirs = Self::read(&other);
+            theirs.mounted.append(&mut undo.mounted);
+            theirs.sysctls.append(&mut undo.sysctls);
+            return theirs.write(&other).err().map(|error| format!("{error:#}")).into_iter().collect();
+        }
+        let mut left = Vec::new();
+        for (name, value) in &undo.sysctls {
+            if let Err(error) = kernel::set_sysctl(name, value) {
+                left.push(format!("{error:#}"));
+            }
+        }
+        for at in undo.mounted.iter().rev() {
+            // Somebody else may have pinned something in the meantime: unmounting would destroy it.
+            let used =
+                at.ends_with("bpf") && fs::read_dir(at).is_ok_and(|mut entries| entries.next().is_some());
+            if !used && let Err(error) = umount(at) {
+                left.push(format!("cannot unmount {}: {error}", at.display()));
+            }
+        }
+        left
+    }
+}

@@ -1,0 +1,208 @@
+//! `cargo xtask test`: the gate. Groups of checks, each of which passes, fails, or cannot run here and says why.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::layout::Layout;
+use crate::run::{cargo, passthrough, which};
+use crate::ui::Table;
+use crate::{builder, kernel, kubectl, prereq, tidy};
+
+/// A group of checks.
+pub struct Group {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// What it checks.
+    pub about: &'static str,
+    run: fn(&Gate) -> Result<Verdict>,
+}
+
+/// How a group ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    /// This machine lacks something.
+    CannotRun(String),
+}
+
+/// Every group, the quick ones first.
+pub const GROUPS: &[Group] = &[
+    Group { name: "fmt", about: "format of every crate", run: fmt },
+    Group { name: "tidy", about: "the walls between the rooms", run: walls },
+    Group { name: "clippy", about: "lints, warnings denied", run: clippy },
+    Group { name: "deny", about: "licences and sources of dependencies", run: deny },
+    Group { name: "unit", about: "tests of single crates", run: unit },
+    Group { name: "bpf", about: "eBPF programs run by the kernel on test packets", run: bpf },
+    Group { name: "e2e", about: "whole clusters with containerd and kubectl", run: e2e },
+];
+
+struct Gate {
+    layout: Layout,
+    long: bool,
+}
+
+/// Runs the groups named, or all. `long` adds the large samples.
+///
+/// # Errors
+/// A group that does not exist, that failed, or with `CI=true` one that cannot run here.
+pub fn test(layout: &Layout, names: &[String], long: bool) -> Result<()> {
+    if let Some(unknown) = names.iter().find(|name| !GROUPS.iter().any(|group| group.name == **name)) {
+        let known: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
+        bail!("no test group {unknown}; there are {}", known.join(", "));
+    }
+    // Crates that generate code need their tools before anything compiles.
+    prereq::ensure(&[prereq::BUILD])?;
+    let gate = Gate { layout: layout.clone(), long };
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
+    let mut table = Table::new(&["GROUP", "RESULT", "SECONDS", ""]);
+    let mut bad = Vec::new();
+    for group in GROUPS.iter().filter(|group| names.is_empty() || names.iter().any(|name| name == group.name))
+    {
+        eprintln!("\n=== {}: {}", group.name, group.about);
+        let begun = Instant::now();
+        let (result, detail) = match (group.run)(&gate) {
+            Ok(Verdict::Passed) => ("passed", String::new()),
+            Ok(Verdict::CannotRun(why)) => {
+                if ci {
+                    bad.push(group.name);
+                }
+                ("cannot run here", why)
+            }
+            Err(error) => {
+                bad.push(group.name);
+                ("FAILED", format!("{error:#}"))
+            }
+        };
+        if !detail.is_empty() {
+            eprintln!("{}: {result}: {detail}", group.name);
+        }
+        let first = detail.lines().next().unwrap_or_default().to_owned();
+        table.row([group.name.to_owned(), result.to_owned(), begun.elapsed().as_secs().to_string(), first]);
+    }
+    println!("\n{}", table.render());
+    if !bad.is_empty() {
+        let why = if ci { " (with CI=true a group that cannot run is a failure)" } else { "" };
+        bail!("the gate is closed by {}{why}", bad.join(", "));
+    }
+    println!("the gate is open");
+    Ok(())
+}
+
+impl Gate {
+    fn cargo(&self, words: &[&str]) -> Command {
+        let mut cargo = cargo();
+        cargo.current_dir(&self.layout.root).args(words).arg("--target-dir").arg(&self.layout.target);
+        cargo
+    }
+
+    /// Tests of the workspace that a nextest filter picks, all with the same build; `fallback` picks for `cargo test`.
+    fn tests(&self, filter: &str, fallback: &[&str], threads: Option<&str>) -> Result<Verdict> {
+        let mut tests = if which("cargo-nextest").is_some() {
+            let mut tests =
+                self.cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "-E", filter]);
+            tests.args(threads.map(|count| format!("--test-threads={count}")));
+            tests
+        } else {
+            let mut tests = self.cargo(&["test", "--locked", "--no-fail-fast"]);
+            tests.args(fallback);
+            if let Some(count) = threads {
+                tests.args(["--", &format!("--test-threads={count}")]);
+            }
+            tests
+        };
+        tests.env("SKEP_BPF_OBJECT", self.layout.bin().join("skep-ebpf.o"));
+        tests.env("SKEP_BIN", self.layout.bin());
+        if self.long {
+            tests.env("SKEP_TEST_LONG", "1");
+        }
+        passthrough(&mut tests)?;
+        Ok(Verdict::Passed)
+    }
+}
+
+fn fmt(gate: &Gate) -> Result<Verdict> {
+    passthrough(cargo().current_dir(&gate.layout.root).args(["fmt", "--all", "--check"]))?;
+    Ok(Verdict::Passed)
+}
+
+fn clippy(gate: &Gate) -> Result<Verdict> {
+    let mut clippy = gate.cargo(&["clippy", "--workspace", "--all-targets", "--locked"]);
+    passthrough(clippy.args(["--", "-D", "warnings"]))?;
+    Ok(Verdict::Passed)
+}
+
+fn walls(gate: &Gate) -> Result<Verdict> {
+    let faults = tidy::check(&gate.layout)?;
+    for fault in &faults {
+        eprintln!("{}: {}", fault.at, fault.what);
+    }
+    if !faults.is_empty() {
+        bail!("{} faults", faults.len());
+    }
+    Ok(Verdict::Passed)
+}
+
+fn deny(gate: &Gate) -> Result<Verdict> {
+    if which("cargo-deny").is_none() {
+        // A check of the project's own lock file, the same on every machine: not a thing a machine can lack.
+        eprintln!("cargo-deny is not installed: licences and sources of dependencies were not checked");
+        return Ok(Verdict::Passed);
+    }
+    let mut deny = command_in(gate, "cargo-deny");
+    passthrough(deny.args(["--offline", "check", "licenses", "bans", "sources"]))?;
+    Ok(Verdict::Passed)
+}
+
+fn command_in(gate: &Gate, program: &str) -> Command {
+    let mut command = crate::run::command(program);
+    command.current_dir(&gate.layout.root);
+    command
+}
+
+fn unit(gate: &Gate) -> Result<Verdict> {
+    let filter = "not package(skep-tests) and not (package(skep-dataplane) and kind(test))";
+    gate.tests(filter, &["--workspace", "--exclude", "skep-tests", "--exclude", "skep-dataplane"], None)
+}
+
+fn bpf(gate: &Gate) -> Result<Verdict> {
+    if let Err(why) = prereq::kernel_ready() {
+        return Ok(Verdict::CannotRun(format!("{why:#}")));
+    }
+    builder::build_ebpf(&gate.layout)?;
+    let mounted = kernel::ensure_mounted("bpf", std::path::Path::new("/sys/fs/bpf"))?;
+    let verdict =
+        gate.tests("package(skep-dataplane) and kind(test)", &["--package", "skep-dataplane"], Some("1"));
+    if mounted {
+        let _ = nix::mount::umount("/sys/fs/bpf");
+    }
+    verdict
+}
+
+fn e2e(gate: &Gate) -> Result<Verdict> {
+    if let Err(why) = prereq::kernel_ready() {
+        return Ok(Verdict::CannotRun(format!("{why:#}")));
+    }
+    if let Err(why) = prereq::ensure(&[prereq::RUN, prereq::TEST]) {
+        return Ok(Verdict::CannotRun(format!("{why:#}")));
+    }
+    let kubectl = match kubectl::recent(&gate.layout) {
+        Ok(kubectl) => kubectl,
+        Err(why) => return Ok(Verdict::CannotRun(format!("{why:#}"))),
+    };
+    eprintln!("kubectl: {}", kubectl.display());
+    builder::build(&gate.layout)?;
+    gate.tests("package(skep-tests)", &["--package", "skep-tests"], Some("1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_group_is_refused_before_anything_runs() {
+        let error = test(&Layout::find(), &["units".to_owned()], false).unwrap_err().to_string();
+        assert!(error.contains("units") && error.contains("e2e"), "{error}");
+    }
+}

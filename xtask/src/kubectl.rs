@@ -1,0 +1,144 @@
+//! kubectl: the user's own, or for the tests one from the distribution's newer suite.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::layout::Layout;
+use crate::run::{captured, command, text, which};
+use crate::ui::Step;
+
+/// The oldest minor version of Kubernetes 1 that the tests are meant for.
+pub const OLDEST_MINOR: u32 = 32;
+/// Where a kubectl of that age or younger is in Debian.
+const SUITE: &str = "trixie";
+const PACKAGE: &str = "kubernetes-client";
+
+/// What to tell somebody who has none.
+pub const HINT: &str = "kubectl comes from the Kubernetes project (https://kubernetes.io/docs/tasks/tools/) or from your distribution's \
+                        package kubernetes-client; any version from 1.32 on will do";
+
+/// Minor version of a kubectl.
+///
+/// # Errors
+/// When it does not run or says nothing of a version.
+pub fn minor(kubectl: &Path) -> Result<u32> {
+    let text = text(command(kubectl).args(["version", "--client", "--output", "json"]))?;
+    parse_minor(&text).with_context(|| format!("{} told no version", kubectl.display()))
+}
+
+fn parse_minor(text: &str) -> Option<u32> {
+    let version: Value = serde_json::from_str(text).ok()?;
+    let minor = version["clientVersion"]["minor"].as_str()?;
+    minor.trim_end_matches('+').parse().ok()
+}
+
+/// The kubectl on PATH, whatever its version.
+#[must_use]
+pub fn own() -> Option<PathBuf> {
+    which("kubectl")
+}
+
+/// A kubectl that is new enough: the one on PATH, or one fetched before, or one fetched now into `target/tools`.
+///
+/// # Errors
+/// When there is none and none can be fetched.
+pub fn recent(layout: &Layout) -> Result<PathBuf> {
+    let fetched = layout.tools().join("kubectl/usr/bin/kubectl");
+    for candidate in own().into_iter().chain([fetched.clone()]) {
+        if minor(&candidate).is_ok_and(|minor| minor >= OLDEST_MINOR) {
+            return Ok(candidate);
+        }
+    }
+    if which("apt-get").is_none() {
+        bail!("no kubectl of version 1.{OLDEST_MINOR} or later; {HINT}");
+    }
+    let step = Step::begin(format!(
+        "fetching kubectl from Debian's {SUITE} suite into {}",
+        layout.tools().display()
+    ));
+    fetch(layout).with_context(|| {
+        format!("no kubectl of version 1.{OLDEST_MINOR} or later, and fetching one failed; {HINT}")
+    })?;
+    let minor = minor(&fetched)?;
+    if minor < OLDEST_MINOR {
+        bail!("Debian's {SUITE} suite has kubectl 1.{minor}, too old; {HINT}");
+    }
+    step.done(&format!("1.{minor}"));
+    Ok(fetched)
+}
+
+/// Downloads and unpacks the package with package lists of its own: the machine's sources stay as they are.
+fn fetch(layout: &Layout) -> Result<()> {
+    let tools = layout.tools();
+    let apt = tools.join("apt");
+    for dir in ["lists/partial", "cache/archives/partial", "etc", "kubectl"] {
+        fs::create_dir_all(apt.join(dir))?;
+    }
+    let mirror = debian_mirror().context("no Debian mirror in /etc/apt")?;
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let source = format!("deb [signed-by={keyring}] {mirror} {SUITE} main\n");
+    fs::write(apt.join("etc/sources.list"), source)?;
+    let options = [
+        format!("Dir::Etc::SourceList={}", apt.join("etc/sources.list").display()),
+        "Dir::Etc::SourceParts=-".to_owned(),
+        format!("Dir::State::Lists={}", apt.join("lists").display()),
+        format!("Dir::Cache={}", apt.join("cache").display()),
+        "APT::Sandbox::User=root".to_owned(),
+    ];
+    let apt_get = || {
+        let mut command = command("apt-get");
+        command.arg("-qq").args(options.iter().flat_map(|option| ["-o", option]));
+        command
+    };
+    captured(apt_get().arg("update"))?;
+    captured(apt_get().args(["download", PACKAGE]).current_dir(&apt))?;
+    let mut packages = fs::read_dir(&apt)?.flatten().map(|entry| entry.path());
+    let package = packages
+        .find(|path| path.extension().is_some_and(|ext| ext == "deb"))
+        .context("nothing was downloaded")?;
+    captured(command("dpkg").arg("-x").arg(&package).arg(tools.join("kubectl")))?;
+    fs::remove_dir_all(&apt)?;
+    Ok(())
+}
+
+/// The mirror this machine uses for its own suite.
+fn debian_mirror() -> Option<String> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    files.extend(fs::read_dir("/etc/apt/sources.list.d").ok()?.flatten().map(|entry| entry.path()));
+    let known =
+        files.iter().filter(|file| file.extension().is_some_and(|ext| ext == "list" || ext == "sources"));
+    known.filter_map(|file| fs::read_to_string(file).ok()).find_map(|text| mirror_in(&text))
+}
+
+/// The first address of a Debian archive, in either format of apt's sources.
+fn mirror_in(text: &str) -> Option<String> {
+    let lines = text.lines().filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"));
+    let mut words = lines.flat_map(str::split_whitespace);
+    words
+        .find(|word| word.contains("://") && word.trim_end_matches('/').ends_with("/debian"))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_vendors_too() {
+        assert_eq!(parse_minor(r#"{"clientVersion":{"major":"1","minor":"32"}}"#), Some(32));
+        assert_eq!(parse_minor(r#"{"clientVersion":{"major":"1","minor":"32+"}}"#), Some(32));
+        assert_eq!(parse_minor("{}"), None);
+    }
+
+    #[test]
+    fn both_formats_of_sources() {
+        let one = "deb [arch=amd64] http://mirror.test/debian bookworm main\n";
+        assert_eq!(mirror_in(one).as_deref(), Some("http://mirror.test/debian"));
+        let other = "Types: deb\nURIs: http://mirror.test/debian-security\n\nTypes: deb\nURIs: http://mirror.test/debian\n";
+        assert_eq!(mirror_in(other).as_deref(), Some("http://mirror.test/debian"));
+        assert_eq!(mirror_in("# deb http://mirror.test/debian x\n"), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! Rules about source text: sizes, clocks in pure code, kind names in generic code.
+
+use super::{Fault, Source};
+
+/// Most lines a file may have.
+const LONGEST: usize = 800;
+
+/// Code that only computes: no clock, no runtime, no waiting.
+const PURE: &[&str] = &[
+    "control-plane/api/src/",
+    "control-plane/scheduler/src/core/",
+    "control-plane/store/src/machine",
+    "control-plane/store/src/mvcc",
+    "control-plane/controllers/src/reconcile/",
+    "ebpf/abi/src/",
+    "node-agent/dataplane/src/model.rs",
+    "node-agent/dataplane/src/plan",
+    "node-agent/pods/src/core/",
+];
+
+/// What pure code must not say.
+const IMPURE: &[&str] = &[
+    "SystemTime::now",
+    "Instant::now",
+    "Timestamp::now",
+    "Zoned::now",
+    "tokio::",
+    "std::fs::",
+    "std::net::Tcp",
+    "thread::sleep",
+];
+
+/// Code that serves every kind alike.
+const GENERIC: &[&str] = &[
+    "control-plane/apiserver/src/registry/",
+    "control-plane/apiserver/src/registry.rs",
+    "control-plane/apiserver/src/handlers/",
+    "control-plane/apiserver/src/http/",
+    "control-plane/apiserver/src/cache/",
+    "control-plane/apiserver/src/cache.rs",
+    "control-plane/apiserver/src/watch/",
+    "control-plane/apiserver/src/watch.rs",
+    "control-plane/store/src/",
+];
+
+/// Kinds and resources that generic code must not name.
+const KINDS: &[&str] = &[
+    "Pod",
+    "pods",
+    "Deployment",
+    "deployments",
+    "ReplicaSet",
+    "replicasets",
+    "Service",
+    "services",
+    "Node",
+    "nodes",
+    "ConfigMap",
+    "configmaps",
+    "Secret",
+    "secrets",
+    "EndpointSlice",
+    "endpointslices",
+    "Endpoints",
+    "endpoints",
+    "Event",
+    "events",
+    "Lease",
+    "leases",
+    "ServiceAccount",
+    "serviceaccounts",
+];
+
+/// Checks every Rust file.
+#[must_use]
+pub fn check(files: &[Source]) -> Vec<Fault> {
+    files.iter().filter(|file| file.path.ends_with(".rs")).flat_map(check_file).collect()
+}
+
+fn within(path: &str, places: &[&str]) -> bool {
+    places.iter().any(|place| path.starts_with(place))
+}
+
+fn check_file(file: &Source) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let lines = file.text.lines().count();
+    if lines > LONGEST {
+        faults.push(Fault {
+            at: file.path.clone(),
+            what: format!("{lines} lines; {LONGEST} is the most: it wants a second room"),
+        });
+    }
+    let (pure, generic) = (within(&file.path, PURE), within(&file.path, GENERIC));
+    if !(pure || generic) || file.path.ends_with("tests.rs") {
+        return faults;
+    }
+    for (number, line) in product_lines(&file.text) {
+        let fault = |what: String| Fault { at: format!("{}:{number}", file.path), what };
+        if pure && let Some(word) = IMPURE.iter().find(|word| line.contains(**word)) {
+            faults.push(fault(format!("{word} in code that only computes")));
+        }
+        if generic && let Some(kind) = KINDS.iter().find(|kind| line.contains(&format!("\"{kind}\""))) {
+            faults.push(fault(format!("\"{kind}\" in code that serves every kind alike")));
+        }
+    }
+    faults
+}
+
+/// Numbered lines of a file without comments and without the tests at its end.
+fn product_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let end = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
+    let lines = text[..end].lines().enumerate();
+    lines.map(|(index, line)| (index + 1, line.split("//").next().unwrap_or(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source;
+    use super::*;
+
+    #[test]
+    fn a_clock_in_pure_code_is_named_with_its_line() {
+        let text = "//! Uses no tokio::time.\nfn f() {\n    let now = Instant::now();\n}\n\n#[cfg(test)]\nmod tests {\n    use tokio::x;\n}\n";
+        let faults = check(&[source("control-plane/api/src/a.rs", text)]);
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].at, "control-plane/api/src/a.rs:3");
+        assert_eq!(check(&[source("control-plane/api/src/tests.rs", text)]), []);
+        assert_eq!(check(&[source("node-agent/src/main.rs", text)]), []);
+    }
+
+    #[test]
+    fn generic_code_names_no_kind() {
+        let faults = check(&[source(
+            "control-plane/apiserver/src/registry/get.rs",
+            "if resource == \"pods\" {}\nlet x = \"podsy\";\n",
+        )]);
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].what.contains("pods"));
+    }
+
+    #[test]
+    fn a_file_too_long_is_a_fault() {
+        assert_eq!(check(&[source("x.rs", &"\n".repeat(LONGEST))]), []);
+        assert_eq!(check(&[source("x.rs", &"\n".repeat(LONGEST + 1))]).len(), 1);
+    }
+}
