@@ -6,15 +6,28 @@
 //! A transaction is answered only when it is on stable storage on a quorum of members and applied. Values are shared
 //! [`bytes::Bytes`]: what [`Store::get`], [`Store::range`] and a [`Watcher`] hand out is the one buffer the store itself holds.
 
+mod checkpoint;
+mod checkpointer;
+mod codec;
+mod command;
 mod config;
 mod error;
+mod files;
+mod image;
+mod machine;
+mod mvcc;
+mod network;
+mod proposer;
+mod raft;
+mod shared;
 mod store;
 mod types;
+mod wal;
 mod watch;
 
 pub use config::Config;
 pub use error::{Compacted, StoreError};
-pub use store::Store;
+pub use store::{MAX_TXN_BYTES, Store};
 pub use types::{
     Compare, Event, EventKind, KeyValue, Op, RangeResult, Revision, Txn, TxnOutcome, prefix_end,
 };

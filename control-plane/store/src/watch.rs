@@ -1,9 +1,14 @@
 //! Watching changes of keys under a prefix.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{Ordering, fence},
+};
 
 use crate::{
     error::Compacted,
+    mvcc::Step,
+    shared::{Bell, Shared},
     types::{Event, Revision},
 };
 
@@ -38,23 +43,65 @@ pub enum WatchEnd {
 /// A watcher holds no queue: it is a position in the store's shared history, so an idle or slow watcher costs no memory.
 #[derive(Debug)]
 pub struct Watcher {
-    _private: (),
+    shared: Arc<Shared>,
+    bell: Arc<Bell>,
+    /// Everything up to here has been delivered.
+    position: Revision,
+    end: Option<WatchEnd>,
 }
 
+/// Revisions looked at while holding the state's lock.
+const LOOK: usize = 1024;
+
 impl Watcher {
+    pub(crate) fn new(shared: Arc<Shared>, prefix: &[u8], after: Revision) -> Watcher {
+        let bell = shared.add_bell(prefix);
+        Watcher { shared, bell, position: after, end: None }
+    }
+
     /// The next item. Cancel safe: a dropped future loses nothing. After an error every further call answers the same error.
     pub async fn next(&mut self) -> Result<WatchItem, WatchEnd> {
-        Err(WatchEnd::Closed)
+        loop {
+            if let Some(item) = self.try_next()? {
+                return Ok(item);
+            }
+            self.bell.notify.notified().await;
+        }
     }
 
     /// The next item if there is one already.
     pub fn try_next(&mut self) -> Result<Option<WatchItem>, WatchEnd> {
-        Err(WatchEnd::Closed)
+        if let Some(end) = self.end {
+            return Err(end);
+        }
+        loop {
+            // Before looking, so that what is applied after the look rings again.
+            self.bell.rung.store(false, Ordering::Release);
+            fence(Ordering::SeqCst);
+            if self.shared.closed() {
+                return Err(*self.end.insert(WatchEnd::Closed));
+            }
+            let state = self.shared.state.read();
+            match state.machine.next_events(&self.bell.prefix, self.position, LOOK) {
+                Err(compacted) => return Err(*self.end.insert(WatchEnd::Lagged(compacted))),
+                Ok(Step::Events(revision, events)) => {
+                    self.position = revision;
+                    return Ok(Some(WatchItem::Events { revision, events }));
+                }
+                Ok(Step::Nothing(reached)) => self.position = reached,
+                Ok(Step::UpToDate(reached)) => {
+                    self.position = reached;
+                    // Still under the lock: whoever asked has seen no revision later than this one.
+                    let asked = self.bell.progress.swap(false, Ordering::AcqRel);
+                    return Ok(asked.then_some(WatchItem::Progress(reached)));
+                }
+            }
+        }
     }
 
     /// Handle by which others ask this watcher to report its progress.
     pub fn progress_handle(&self) -> ProgressHandle {
-        ProgressHandle { _private: () }
+        ProgressHandle { bell: self.bell.clone() }
     }
 }
 
@@ -62,10 +109,13 @@ impl Watcher {
 /// revision that was the store's when asked. Several requests may be answered by one item.
 #[derive(Clone, Debug)]
 pub struct ProgressHandle {
-    _private: (),
+    bell: Arc<Bell>,
 }
 
 impl ProgressHandle {
     /// Ask.
-    pub fn request(&self) {}
+    pub fn request(&self) {
+        self.bell.progress.store(true, Ordering::Release);
+        self.bell.ring();
+    }
 }
