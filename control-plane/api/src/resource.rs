@@ -218,6 +218,30 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Whether something beside `metadata.finalizers` keeps an object whose deletion has been asked for (the
+    /// `spec.finalizers` of a Namespace).
+    fn holds(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// Changes an object that stays for a while after its deletion has been asked for (a Namespace's phase).
+    fn prepare_delete(&self, _object: &mut Value) {}
+
+    /// Whether a deletion answers the object that is gone instead of a Status (`ReturnDeletedObject`).
+    fn returns_deleted(&self) -> bool {
+        false
+    }
+
+    /// Keeps what an update of a subresource other than `status` may not change: by default the status.
+    fn prepare_subresource_update(&self, _subresource: &str, new: &mut Value, old: &Value) {
+        keep(new, old, "status");
+    }
+
+    /// Errors of a change through a subresource other than `status`.
+    fn validate_subresource_update(&self, _subresource: &str, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
     /// Columns of `kubectl get`, the first one the name.
     fn columns(&self) -> Vec<Column> {
         crate::table::default_columns()

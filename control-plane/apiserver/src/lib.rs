@@ -1,3 +1,24 @@
-//! skep-apiserver.
+//! The API server: HTTPS in, store out.
+//!
+//! Generic code serves every kind by its row in the resource table. What differs is given from outside through the traits
+//! of [`hooks`]: who asks ([`Authenticator`]), who may ([`Authorizer`]), what is changed or refused ([`Admission`]), what is
+//! written together with an object ([`Companion`]) and paths and subresources of their own ([`Handlers`]).
+//!
+//! The order of construction: [`cache::Caches::start`] over an open store; the hooks, which may read the caches;
+//! [`ApiServer::new`]; then `ApiServer::serve(listener, tls, stop)` for the network and `ApiServer::local_client(user)` for
+//! clients in this process, which pass the same handler chain.
 
+pub mod authz;
+pub mod cache;
+pub mod hooks;
 pub mod pki;
+pub mod registry;
+pub mod request;
+pub mod server;
+
+pub use hooks::{
+    Action, ActionRequest, Admission, Authenticator, Authorizer, Body, Companion, Decision, Exchange, Handler,
+    Handlers, Operation, Together, WriteRequest, full,
+};
+pub use request::{RequestInfo, UserInfo};
+pub use server::{ApiServer, Limits, Parts};

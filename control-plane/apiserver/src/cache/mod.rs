@@ -1,0 +1,195 @@
+//! The watch cache: every object of every resource, shared with the store's own buffers, and the recent changes.
+//!
+//! One task follows the whole store and hands each change to the [`Cache`] of its resource; [`Caches::reached`] is the
+//! revision up to which all caches are complete. A watcher is a position in a cache's recent changes: it holds no queue,
+//! and one that falls off the end is told so, never silently gapped.
+
+mod feed;
+mod resource;
+mod watcher;
+
+pub use resource::{Cache, Change, View};
+pub use watcher::{Lagged, Watcher};
+
+use parking_lot::Mutex;
+use skep_api::kinds::ResourceTable;
+use skep_api::{GroupResource, Object, Resource, Status};
+use skep_store::{KeyValue, ProgressHandle, Store, StoreError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Where all objects lie in the store.
+pub const REGISTRY: &str = "/registry/";
+
+/// How long a read waits for the caches to reach a revision.
+const FRESH_TIMEOUT: Duration = Duration::from_secs(3);
+/// After this long without the awaited revision the store is asked how far it has told us.
+const NUDGE: Duration = Duration::from_millis(10);
+
+/// The caches of all resources that are stored.
+pub struct Caches {
+    store: Store,
+    table: ResourceTable,
+    caches: HashMap<GroupResource, Arc<Cache>>,
+    reached: watch::Sender<u64>,
+    progress: Mutex<Option<ProgressHandle>>,
+}
+
+/// `/registry/GROUP/PLURAL/`, with `core` for the core group.
+pub fn prefix_of(resource: &GroupResource) -> String {
+    let group = if resource.group.is_empty() { "core" } else { &resource.group };
+    format!("{REGISTRY}{group}/{}/", resource.resource)
+}
+
+/// The key of an object below its resource's prefix: `NAMESPACE/NAME`, or `NAME`.
+pub fn local_key(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+/// The key of an object in the store.
+pub fn store_key(resource: &GroupResource, namespace: &str, name: &str) -> String {
+    format!("{}{}", prefix_of(resource), local_key(namespace, name))
+}
+
+impl Caches {
+    /// Loads all objects and begins to follow the store. Must be called within a tokio runtime.
+    pub async fn start(store: Store, table: ResourceTable) -> Result<Arc<Caches>, StoreError> {
+        let mut caches = HashMap::new();
+        for row in table.rows().filter(|row| row.verbs.contains(&"list")) {
+            caches.entry(row.group_resource()).or_insert_with(|| Arc::new(Cache::new(row)));
+        }
+        let (reached, _) = watch::channel(0);
+        let this = Arc::new(Caches { store, table, caches, reached, progress: Mutex::new(None) });
+        let watcher = this.load()?;
+        tokio::spawn(feed::follow(Arc::downgrade(&this), watcher));
+        Ok(this)
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The resource table.
+    pub fn table(&self) -> &ResourceTable {
+        &self.table
+    }
+
+    /// The cache of a resource; none where it is not stored.
+    pub fn cache(&self, resource: &GroupResource) -> Option<&Arc<Cache>> {
+        self.caches.get(resource)
+    }
+
+    /// The revision up to which all caches are complete.
+    pub fn reached(&self) -> u64 {
+        *self.reached.borrow()
+    }
+
+    /// Whatever version of an object is at hand.
+    pub fn peek(&self, resource: &GroupResource, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.cache(resource)?.get(&local_key(namespace, name))
+    }
+
+    /// All objects of a resource, of one namespace or of all, as they are at hand.
+    pub fn peek_all(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Object>> {
+        self.cache(resource).map(|cache| cache.view(0, namespace.unwrap_or_default(), "", 0).items).unwrap_or_default()
+    }
+
+    /// Revision of the last change of a resource that is at hand: who keeps something made from its objects makes it anew
+    /// when this has moved.
+    pub fn changed(&self, resource: &GroupResource) -> u64 {
+        self.cache(resource).map_or(0, |cache| cache.last_change())
+    }
+
+    /// The latest version of an object, read from the store; the cache's own object where that is the latest.
+    pub fn latest(
+        &self,
+        row: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>, Status> {
+        let resource = row.group_resource();
+        let key = store_key(&resource, namespace, name);
+        match self.store.get(key.as_bytes()) {
+            Some(kv) => self.object(row, &kv).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The object of a stored version; the cache's own where it holds that version.
+    pub fn object(&self, row: &Resource, kv: &KeyValue) -> Result<Arc<Object>, Status> {
+        if let Some(cache) = self.cache(&row.group_resource()) {
+            if let Some(found) = cache.find(&kv.key, kv.mod_revision) {
+                return Ok(found);
+            }
+        }
+        let fields: Vec<&str> = row.selectable_fields.iter().map(AsRef::as_ref).collect();
+        Object::from_stored(kv.value.clone(), kv.mod_revision, &fields).map(Arc::new).map_err(Status::internal)
+    }
+
+    /// Waits until the caches hold everything that was written before the call. Answers the revision.
+    pub async fn fresh(&self) -> Result<u64, Status> {
+        let revision = self.store.revision();
+        self.wait(revision).await?;
+        Ok(revision)
+    }
+
+    /// Waits until the caches have reached `revision`; 504 in upstream's words when that does not come.
+    pub async fn wait(&self, revision: u64) -> Result<(), Status> {
+        if self.reached() >= revision {
+            return Ok(());
+        }
+        let mut reached = self.reached.subscribe();
+        let arrive = async {
+            loop {
+                match tokio::time::timeout(NUDGE, reached.wait_for(|at| *at >= revision)).await {
+                    Ok(_) => return,
+                    // A transaction that changed nothing has no event to tell us of.
+                    Err(_) => {
+                        if let Some(progress) = &*self.progress.lock() {
+                            progress.request();
+                        }
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout(FRESH_TIMEOUT, arrive).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(too_large(revision, self.reached())),
+        }
+    }
+}
+
+/// 504: a resource version that the server has not reached (`NewTooLargeResourceVersionError`).
+pub fn too_large(asked: u64, current: u64) -> Status {
+    let mut status =
+        Status::timeout(format!("Timeout: Too large resource version: {asked}, current: {current}"));
+    let cause = skep_api::StatusCause {
+        reason: "ResourceVersionTooLarge".into(),
+        message: "Too large resource version".into(),
+        field: String::new(),
+    };
+    status.details = Some(Box::new(skep_api::status::StatusDetails {
+        causes: vec![cause],
+        retry_after_seconds: 1,
+        ..Default::default()
+    }));
+    status
+}
+
+/// What a failure of the store means to a client.
+pub fn store_status(error: StoreError) -> Status {
+    match error {
+        StoreError::Compacted(_) => Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter.",
+        ),
+        StoreError::FutureRevision { asked, current } => too_large(asked, current),
+        StoreError::NotLeader { .. } | StoreError::Closed | StoreError::Failed(_) => {
+            Status::unavailable(error.to_string())
+        }
+        other => Status::internal(other),
+    }
+}
