@@ -174,7 +174,9 @@ fn organizations(mut der: Vec<u8>) -> Vec<u8> {
         .windows(ATTRIBUTE_TYPE.len() + 2)
         .enumerate()
         // 0x0c: a UTF8String follows, as rcgen writes names.
-        .filter(|(_, w)| w.starts_with(ATTRIBUTE_TYPE) && (FIRST_PLACEHOLDER..128).contains(&w[4]) && w[5] == 0x0c)
+        .filter(|(_, w)| {
+            w.starts_with(ATTRIBUTE_TYPE) && (FIRST_PLACEHOLDER..128).contains(&w[4]) && w[5] == 0x0c
+        })
         .map(|(at, _)| at + ATTRIBUTE_TYPE.len())
         .collect();
     for at in ends {
@@ -228,7 +230,9 @@ fn judge(found: &Identity, request: &Request, ca_pem: &str, now: Timestamp) -> O
             match name {
                 GeneralName::DNSName(text) => drop(names.add(text)),
                 GeneralName::IPAddress([a, b, c, d]) => drop(names.add_ip(IpAddr::from([*a, *b, *c, *d]))),
-                GeneralName::IPAddress(bytes) => drop(names.add_ip(<[u8; 16]>::try_from(*bytes).ok()?.into())),
+                GeneralName::IPAddress(bytes) => {
+                    drop(names.add_ip(<[u8; 16]>::try_from(*bytes).ok()?.into()))
+                }
                 _ => return None,
             }
         }

@@ -134,7 +134,12 @@ impl Pki {
     }
 
     /// A new serving certificate for another process; nothing is kept of it.
-    pub fn server(&self, common_name: &str, names: &ServingNames, now: Timestamp) -> Result<Identity, PkiError> {
+    pub fn server(
+        &self,
+        common_name: &str,
+        names: &ServingNames,
+        now: Timestamp,
+    ) -> Result<Identity, PkiError> {
         issue_leaf(&self.ca_pem, &self.ca_key, &Request::serving(common_name, names)?, now)
     }
 
