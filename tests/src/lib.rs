@@ -1,1 +1,14 @@
-//! skep-tests.
+//! What the end-to-end tests share: a cluster of their own with real parts, kubectl, and a look at the whole machine.
+//!
+//! A test's cluster is brought up by the same code as a user's and taken down when the test ends, however it ends. Tests
+//! that cannot run here fail: `cargo xtask test` knows beforehand which groups a machine can run, and says so.
+
+mod cluster;
+mod kubectl;
+mod machine;
+pub mod objects;
+
+pub use cluster::TestCluster;
+pub use kubectl::Output;
+pub use machine::Snapshot;
+pub use xtask::proc::until;

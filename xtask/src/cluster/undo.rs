@@ -88,12 +88,18 @@ impl Undo {
         }
         for at in undo.mounted.iter().rev() {
             // Somebody else may have pinned something in the meantime: unmounting would destroy it.
-            let used =
-                at.ends_with("bpf") && fs::read_dir(at).is_ok_and(|mut entries| entries.next().is_some());
+            let used = at.ends_with("bpf") && holds_pins(at);
             if !used && let Err(error) = umount(at) {
                 left.push(format!("cannot unmount {}: {error}", at.display()));
             }
         }
         left
     }
+}
+
+/// Whether a BPF file system holds anything but the two iterators that the kernel itself puts there.
+fn holds_pins(at: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(at) else { return false };
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    names.any(|name| name != "maps.debug" && name != "progs.debug")
 }

@@ -9,8 +9,10 @@ const LONGEST: usize = 800;
 const PURE: &[&str] = &[
     "control-plane/api/src/",
     "control-plane/scheduler/src/core/",
-    "control-plane/store/src/machine",
-    "control-plane/store/src/mvcc",
+    "control-plane/store/src/codec.rs",
+    "control-plane/store/src/command.rs",
+    "control-plane/store/src/mvcc.rs",
+    "control-plane/store/src/types.rs",
     "control-plane/controllers/src/reconcile/",
     "ebpf/abi/src/",
     "node-agent/dataplane/src/model.rs",
