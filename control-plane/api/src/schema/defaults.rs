@@ -1,10 +1,60 @@
 //! Filling in defaults.
 
-use super::set::Schema;
-use serde_json::Value;
+use super::scalar;
+use super::set::{Field, Node, Schema};
+use serde_json::{Map, Value};
 
-/// Fills in the defaults of every structure that is there. Idempotent; to be called on objects that
+/// Fills in the defaults of every structure that is there, and what Go always writes: structures that are
+/// no pointers, and zero values of scalars without `omitempty`. Idempotent; to be called on objects that
 /// passed [`check`](super::check()).
 pub fn apply_defaults(schema: Schema<'_>, value: &mut Value) {
-    let _ = (schema, value);
+    match (schema.node(), value) {
+        (Node::Struct(_), Value::Object(map)) => structure(schema, map),
+        (Node::List(..), Value::Array(list)) => {
+            if let Some(element) = schema.element().filter(|e| has_parts(*e)) {
+                list.iter_mut().for_each(|value| apply_defaults(element, value));
+            }
+        }
+        (Node::Map(..), Value::Object(map)) => {
+            if let Some(element) = schema.element().filter(|e| has_parts(*e)) {
+                map.values_mut().for_each(|value| apply_defaults(element, value));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn has_parts(schema: Schema<'_>) -> bool {
+    matches!(schema.node(), Node::Struct(_) | Node::List(..) | Node::Map(..))
+}
+
+fn structure(schema: Schema<'_>, map: &mut Map<String, Value>) {
+    let Some(this) = schema.structure() else { return };
+    for field in this.fields.iter() {
+        if let Some(fill) = field.default.as_deref().or(field.zero.as_deref()) {
+            if wanting(field, map.get(field.name.as_ref())) {
+                // The texts were written at build time or checked with the schema; a bad one fills in nothing.
+                if let Ok(fill) = serde_json::from_str(fill) {
+                    map.insert(field.name.to_string(), fill);
+                }
+            }
+        }
+        let inner = schema.of(field);
+        if has_parts(inner) {
+            if let Some(value) = map.get_mut(field.name.as_ref()) {
+                apply_defaults(inner, value);
+            }
+        }
+    }
+}
+
+/// Whether nothing stands there that a default must respect.
+fn wanting(field: &Field, value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        // A zero that is no pointer is the same as none.
+        Some(value) => {
+            field.default.is_some() && (field.value || field.zero.is_some()) && scalar::is_zero(value)
+        }
+    }
 }

@@ -9,9 +9,13 @@ mod builtin;
 mod check;
 mod decode;
 mod defaults;
+mod message;
+mod scalar;
 mod set;
+#[cfg(test)]
+mod tests;
 
-pub use check::{Checked, FieldValidation, check};
+pub use check::{Checked, FieldValidation, check, check_patched, inspect};
 pub use decode::{DecodeError, Decoded, Format, decode};
 pub use defaults::apply_defaults;
 pub use set::{Doc, Field, ListType, Merge, Node, Schema, Schemas, Type};
