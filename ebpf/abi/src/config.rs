@@ -33,6 +33,8 @@ pub mod flags {
     pub const REDIRECT_PEER: u32 = 1;
     /// Packets that missed the socket hook are translated at tc.
     pub const PER_PACKET_SERVICES: u32 = 2;
+    /// Interfaces carry clsact filters instead of pinned links. No program reads it.
+    pub const CLSACT: u32 = 4;
 }
 
 /// The only value of `META` (key 0): what is loaded, so that an agent that starts anew knows whether the

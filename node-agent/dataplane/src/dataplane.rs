@@ -1,17 +1,37 @@
 //! The handle an agent holds.
 
+use std::fs::File;
 use std::path::Path;
 
+use nix::fcntl::Flock;
+use parking_lot::Mutex;
+
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::maps::Maps;
 use crate::model::ServiceView;
+use crate::pins::{Pins, node_dir};
 use crate::report::{AttachedPod, Counters, OpenReport, PodAttachment, Status, SyncReport};
+use crate::tables::{Allocator, Tables, Write, plan, rows};
+use crate::{load, pods, status};
 
 /// The eBPF dataplane of one node. Dropping it detaches nothing: traffic goes on.
 #[derive(Debug)]
 pub struct Dataplane {
     config: Config,
     opened: OpenReport,
+    pins: Pins,
+    inner: Mutex<Inner>,
+    /// Released by the kernel when this process ends, however it ends.
+    _lock: Flock<File>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    maps: Maps,
+    /// What the Service tables hold. Read from the maps once; this process is their only writer.
+    tables: Tables,
+    ids: Allocator,
 }
 
 impl Dataplane {
@@ -21,7 +41,14 @@ impl Dataplane {
     /// Without bpffs, a readable object, or the capabilities for `bpf(2)`; when the kernel refuses a program;
     /// when another process holds this node's pins. Whatever was in force before stays in force.
     pub fn open(config: Config) -> Result<Self> {
-        Ok(Self { config, opened: OpenReport::default() })
+        let pins = Pins::of(&config.bpffs, &config.cluster, &config.node)?;
+        let lock = pins.prepare(&config.bpffs)?;
+        let (maps, opened) = load::open(&pins, &config)?;
+        let tables = maps.tables()?;
+        let ids = Allocator::recover(&tables);
+        tracing::info!(?opened, services = tables.services.len(), "dataplane open");
+        let inner = Mutex::new(Inner { maps, tables, ids });
+        Ok(Self { config, opened, pins, inner, _lock: lock })
     }
 
     /// What [`Dataplane::open`] found and did.
@@ -42,8 +69,18 @@ impl Dataplane {
     /// # Errors
     /// When a map is full or cannot be written; front ends not yet switched keep their former backends.
     pub fn sync_services(&self, view: &ServiceView) -> Result<SyncReport> {
-        let _ = view;
-        Err(Error::Invalid("the Service tables are not wired yet".into()))
+        let (rows, conflicts) = rows(view);
+        let inner = &mut *self.inner.lock();
+        let writes = plan(&inner.tables, &rows, &mut inner.ids);
+        for write in &writes {
+            inner.write(write)?;
+        }
+        Ok(SyncReport {
+            services: inner.tables.services.len(),
+            backends: inner.tables.backends.len(),
+            writes: writes.len(),
+            conflicts,
+        })
     }
 
     /// Attaches the programs to a pod's interface and makes its addresses reachable; true if it was attached
@@ -53,8 +90,7 @@ impl Dataplane {
     /// # Errors
     /// When the interface does not exist or the kernel refuses the attachment; then nothing stays behind.
     pub fn attach_pod(&self, pod: &PodAttachment) -> Result<bool> {
-        let _ = pod;
-        Err(Error::Invalid("pods are not wired yet".into()))
+        pods::attach(&self.pins, &self.config, &mut self.inner.lock().maps, pod)
     }
 
     /// Takes the programs off a pod's interface and forgets its addresses and counters; false if nothing was
@@ -63,8 +99,7 @@ impl Dataplane {
     /// # Errors
     /// When a map or pin cannot be changed.
     pub fn detach_pod(&self, ifindex: u32) -> Result<bool> {
-        let _ = ifindex;
-        Err(Error::Invalid("pods are not wired yet".into()))
+        pods::detach(&self.pins, &mut self.inner.lock().maps, ifindex)
     }
 
     /// Every pod interface that was attached and not detached, by this agent or an earlier one.
@@ -72,15 +107,15 @@ impl Dataplane {
     /// # Errors
     /// When the map cannot be read.
     pub fn list_attached(&self) -> Result<Vec<AttachedPod>> {
-        Ok(Vec::new())
+        pods::list(&self.pins, &self.inner.lock().maps)
     }
 
-    /// What is loaded, where it is attached, how full the maps are.
+    /// What is loaded, where it is attached, how full the maps are. Walks every map: for people, not for loops.
     ///
     /// # Errors
     /// When the pins cannot be read.
     pub fn status(&self) -> Result<Status> {
-        status_from_pins(&self.config.bpffs, &self.config.cluster, &self.config.node)
+        status::read(&self.pins, &self.config.node)
     }
 
     /// What each pod sent, received and lost.
@@ -88,7 +123,7 @@ impl Dataplane {
     /// # Errors
     /// When a map cannot be read.
     pub fn counters(&self) -> Result<Counters> {
-        Ok(Counters::default())
+        pods::counters(&self.inner.lock().maps)
     }
 
     /// Memory the kernel charges for the maps, in bytes.
@@ -96,7 +131,15 @@ impl Dataplane {
     /// # Errors
     /// When `/proc` cannot be read.
     pub fn kernel_map_bytes(&self) -> Result<u64> {
-        Ok(self.status()?.map_bytes())
+        status::map_bytes(&self.pins)
+    }
+}
+
+impl Inner {
+    fn write(&mut self, write: &Write) -> Result<()> {
+        self.maps.apply(write)?;
+        self.tables.apply(write);
+        Ok(())
     }
 }
 
@@ -105,8 +148,15 @@ impl Dataplane {
 /// # Errors
 /// When pins exist but cannot be read. A node without pins has an empty status.
 pub fn status_from_pins(bpffs: &Path, cluster: &str, node: &str) -> Result<Status> {
-    let _ = (bpffs, cluster);
-    Ok(Status { node: node.replace('.', "_"), ..Status::default() })
+    status::read(&Pins::of(bpffs, cluster, node)?, node)
+}
+
+/// What each pod of a node sent, received and lost, read from its pins alone: works without an agent.
+///
+/// # Errors
+/// When there are no pins, or they cannot be read.
+pub fn counters_from_pins(bpffs: &Path, cluster: &str, node: &str) -> Result<Counters> {
+    pods::counters(&Maps::open(&Pins::of(bpffs, cluster, node)?)?)
 }
 
 /// Detaches and removes everything of a node, of whatever layout: links, programs, maps, directories. The
@@ -115,6 +165,19 @@ pub fn status_from_pins(bpffs: &Path, cluster: &str, node: &str) -> Result<Statu
 /// # Errors
 /// When something could not be removed; the rest was.
 pub fn remove_all(bpffs: &Path, cluster: &str, node: &str) -> Result<bool> {
-    let _ = (bpffs, cluster, node);
-    Ok(false)
+    let dir = node_dir(bpffs, cluster, node)?;
+    if !dir.exists() {
+        return Ok(false);
+    }
+    load::remove_filters(&Pins::of(bpffs, cluster, node)?);
+    let mut failures = Vec::new();
+    load::remove_tree(&dir, &mut failures);
+    // The directories above belong to all nodes: they go when the last one does.
+    for above in dir.ancestors().skip(1).take(2) {
+        let _ = std::fs::remove_dir(above);
+    }
+    match failures.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(true),
+    }
 }

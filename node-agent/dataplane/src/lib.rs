@@ -8,14 +8,25 @@
 //! All methods block for a system call or a few; none sleeps. Call them from an async task directly or, for
 //! [`Dataplane::open`] (tens of milliseconds), from a blocking one. `Dataplane` is `Send + Sync`.
 
+mod attach;
 mod config;
 mod dataplane;
 mod error;
+#[cfg(feature = "k8s")]
+pub mod k8s;
+mod load;
+mod maps;
 mod model;
+mod net;
+mod pins;
+mod pods;
 mod report;
+mod status;
+mod sys;
+pub mod tables;
 
 pub use config::{Config, Ipv4Cidr, TcMode};
-pub use dataplane::{Dataplane, remove_all, status_from_pins};
+pub use dataplane::{Dataplane, counters_from_pins, remove_all, status_from_pins};
 pub use error::{Error, Result};
 pub use model::{Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
 pub use report::{

@@ -1,0 +1,73 @@
+//! Every map of the dataplane. Shapes come from `skep-abi`, sizes from its `limits`; the loader pins them.
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuHashMap};
+use skep_abi::{
+    Addr, Backend, Config, CtEntry, CtKey, DropCount, DropKey, Frontend, LocalEndpoint, Meta, PodRecord,
+    Service, ServiceKey, SlotKey, SocketKey, StickyBackend, Traffic, limits,
+};
+
+/// Whether `bpf_set_retval` may be called from address hooks (Linux 6.1); the loader probes and sets it. The
+/// verifier removes the branch that is not taken, so the helper need not exist.
+#[unsafe(no_mangle)]
+static HAS_SET_RETVAL: Global<u32> = Global::new(0);
+
+/// See [`HAS_SET_RETVAL`].
+#[inline(always)]
+pub(crate) fn has_set_retval() -> bool {
+    HAS_SET_RETVAL.load() != 0
+}
+
+#[map]
+pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static META: Array<Meta> = Array::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static SERVICES: HashMap<ServiceKey, Service> =
+    HashMap::with_max_entries(limits::SERVICES, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(limits::SLOTS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static BACKENDS: HashMap<u32, Backend> =
+    HashMap::with_max_entries(limits::BACKENDS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static UDP_REVERSE: LruHashMap<SocketKey, Frontend> =
+    LruHashMap::with_max_entries(limits::UDP_REVERSE, 0);
+
+#[map]
+pub(crate) static UDP_STICKY: LruHashMap<SocketKey, StickyBackend> =
+    LruHashMap::with_max_entries(limits::UDP_STICKY, 0);
+
+#[map]
+pub(crate) static TCP_PEERS: LruHashMap<SocketKey, Frontend> = LruHashMap::with_max_entries(limits::TCP_PEERS, 0);
+
+#[map]
+pub(crate) static CONNTRACK: LruHashMap<CtKey, CtEntry> = LruHashMap::with_max_entries(limits::CONNTRACK, 0);
+
+#[map]
+pub(crate) static ENDPOINTS: HashMap<Addr, LocalEndpoint> =
+    HashMap::with_max_entries(limits::ENDPOINTS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static PODS: HashMap<u32, PodRecord> = HashMap::with_max_entries(limits::PODS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static COUNTERS: PerCpuHashMap<u32, Traffic> =
+    PerCpuHashMap::with_max_entries(limits::PODS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static DROPS: PerCpuHashMap<DropKey, DropCount> =
+    PerCpuHashMap::with_max_entries(limits::DROPS, BPF_F_NO_PREALLOC);
+
+/// The configuration in force.
+#[inline(always)]
+pub(crate) fn config() -> Option<&'static Config> {
+    CONFIG.get(0)
+}

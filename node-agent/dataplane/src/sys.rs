@@ -1,0 +1,159 @@
+//! The few `bpf(2)` commands that the loader library does not offer for what is pinned: see the kernel's
+//! `include/uapi/linux/bpf.h`. Each wrapper is one command.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use aya_obj::generated::bpf_cmd;
+
+/// `struct bpf_link_info`, as far as links of cgroups and of interfaces fill it. What the kernel does not
+/// know or need stays zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkInfo {
+    /// `enum bpf_link_type`.
+    pub(crate) kind: u32,
+    /// The link's number.
+    pub(crate) id: u32,
+    /// The program's number.
+    pub(crate) prog_id: u32,
+    pad: u32,
+    /// For a cgroup link its cgroup's number; for a TCX link the interface's index in the low half (zero once
+    /// the interface is gone) and the attach type in the high half, on little-endian machines.
+    words: [u32; 12],
+}
+
+impl LinkInfo {
+    /// The cgroup's number, for a cgroup link.
+    pub(crate) fn cgroup_id(&self) -> u64 {
+        let [a, b, ..] = self.words;
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&a.to_ne_bytes());
+        bytes[4..].copy_from_slice(&b.to_ne_bytes());
+        u64::from_ne_bytes(bytes)
+    }
+
+    /// The interface's index, for a TCX link; zero once the interface is gone.
+    pub(crate) fn ifindex(&self) -> u32 {
+        self.words[0]
+    }
+}
+
+fn bpf<T>(cmd: bpf_cmd, attr: &mut T) -> io::Result<i32> {
+    let (number, size) = (cmd as libc::c_long, size_of::<T>());
+    // SAFETY: attr is a #[repr(C)] prefix of union bpf_attr for this command, valid and writable for its whole
+    // size, and pointers in it were taken from live values by the callers below.
+    #[allow(unsafe_code)]
+    let ret = unsafe { libc::syscall(libc::SYS_bpf, number, std::ptr::from_mut(attr), size) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret as i32) }
+}
+
+fn owned(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel just made this descriptor for us (close-on-exec), and nobody else has it.
+    #[allow(unsafe_code)]
+    unsafe {
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+#[repr(C)]
+struct ObjAttr {
+    pathname: u64,
+    fd: u32,
+    flags: u32,
+}
+
+fn path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Opens what is pinned at a path.
+pub(crate) fn obj_get(at: &Path) -> io::Result<OwnedFd> {
+    let at = path(at)?;
+    let mut attr = ObjAttr { pathname: at.as_ptr() as u64, fd: 0, flags: 0 };
+    bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
+}
+
+/// Pins an object at a path that does not exist yet.
+pub(crate) fn obj_pin(fd: BorrowedFd<'_>, at: &Path) -> io::Result<()> {
+    let at = path(at)?;
+    let mut attr = ObjAttr { pathname: at.as_ptr() as u64, fd: fd.as_raw_fd() as u32, flags: 0 };
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Attaches a program by a new link: `target` is a cgroup's descriptor or an interface's index.
+pub(crate) fn link_create(prog: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        prog_fd: u32,
+        target: u32,
+        attach_type: u32,
+        flags: u32,
+        relative: u32,
+        pad: u32,
+        expected_revision: u64,
+    }
+    let prog_fd = prog.as_raw_fd() as u32;
+    let mut attr = Attr { prog_fd, target, attach_type, flags: 0, relative: 0, pad: 0, expected_revision: 0 };
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Exchanges the program of a link, atomically.
+pub(crate) fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = [link.as_raw_fd() as u32, prog.as_raw_fd() as u32, 0, 0];
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Detaches a link whoever else holds it.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = [link.as_raw_fd() as u32];
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+/// What the kernel says about a link.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    #[repr(C)]
+    struct Attr {
+        fd: u32,
+        len: u32,
+        info: u64,
+    }
+    let mut info = LinkInfo::default();
+    let len = size_of::<LinkInfo>() as u32;
+    let at = std::ptr::from_mut(&mut info) as u64;
+    let mut attr = Attr { fd: link.as_raw_fd() as u32, len, info: at };
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
+/// How many keys a map has, at most `limit`.
+pub(crate) fn count_keys(map: BorrowedFd<'_>, key_size: usize, limit: u64) -> io::Result<u64> {
+    #[repr(C)]
+    struct Attr {
+        map: u32,
+        pad: u32,
+        key: u64,
+        next: u64,
+    }
+    let mut key = vec![0_u8; key_size];
+    let mut next = vec![0_u8; key_size];
+    let mut first = true;
+    let mut count = 0;
+    while count < limit {
+        let from = if first { 0 } else { key.as_ptr() as u64 };
+        let mut attr =
+            Attr { map: map.as_raw_fd() as u32, pad: 0, key: from, next: next.as_mut_ptr() as u64 };
+        match bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) {
+            Ok(_) => {}
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => break,
+            Err(e) => return Err(e),
+        }
+        std::mem::swap(&mut key, &mut next);
+        first = false;
+        count += 1;
+    }
+    Ok(count)
+}

@@ -1,0 +1,199 @@
+//! Tests of the planner: every prefix of every plan is fit for use.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::model::{Endpoint, PortSpec, Protocol, ServiceSpec};
+
+fn endpoint(last: u8) -> Endpoint {
+    let addr = IpAddr::from([10, 244, 0, last]);
+    Endpoint {
+        addr,
+        port: 8080,
+        ready: true,
+        serving: true,
+        terminating: false,
+        local: last.is_multiple_of(2),
+    }
+}
+
+fn service(name: &str, last: u8, endpoints: &[u8]) -> ServiceSpec {
+    ServiceSpec {
+        namespace: "default".into(),
+        name: name.into(),
+        cluster_ips: vec![IpAddr::from([10, 96, 0, last])],
+        ports: vec![PortSpec {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            endpoints: endpoints.iter().map(|e| endpoint(*e)).collect(),
+        }],
+        affinity_seconds: None,
+        local_only: false,
+    }
+}
+
+fn view(services: &[ServiceSpec]) -> ServiceView {
+    ServiceView { services: services.to_vec() }
+}
+
+/// What a client may be sent to: the addresses behind each front end, read as a program reads them.
+fn reachable(tables: &Tables) -> BTreeMap<ServiceKey, Vec<IpAddr>> {
+    tables
+        .services
+        .iter()
+        .map(|(key, service)| {
+            let ids =
+                tables.members(service).unwrap_or_else(|| panic!("{key:?} names slots that are not there"));
+            let addrs = ids.iter().map(|id| {
+                let backend = tables.backends.get(id).unwrap_or_else(|| panic!("slot names no backend {id}"));
+                assert_eq!(backend.service, service.id, "a backend of another Service");
+                IpAddr::from(backend.addr)
+            });
+            (*key, addrs.collect())
+        })
+        .collect()
+}
+
+/// Plans, and applies write by write; at each step every front end leads to its old or its new backends.
+fn step(tables: &mut Tables, ids: &mut Allocator, wanted: &ServiceView) -> usize {
+    let (rows, conflicts) = rows(wanted);
+    assert!(conflicts.is_empty());
+    let writes = plan(tables, &rows, ids);
+    let before = reachable(tables);
+    let mut after = tables.clone();
+    writes.iter().for_each(|w| after.apply(w));
+    let after = reachable(&after);
+    for write in &writes {
+        tables.apply(write);
+        for (key, addrs) in reachable(tables) {
+            assert!(
+                Some(&addrs) == before.get(&key) || Some(&addrs) == after.get(&key),
+                "{key:?} in between"
+            );
+        }
+    }
+    let expected: BTreeMap<_, Vec<_>> =
+        rows.iter().map(|(k, r)| (*k, r.targets.iter().map(|t| IpAddr::from(t.addr)).collect())).collect();
+    assert_eq!(reachable(tables), expected);
+    assert_eq!(tables.slots.len(), expected.values().map(Vec::len).sum::<usize>(), "nothing is left over");
+    assert_eq!(tables.backends.len(), tables.slots.len());
+    writes.len()
+}
+
+fn fresh() -> (Tables, Allocator) {
+    let tables = Tables::default();
+    let ids = Allocator::recover(&tables);
+    (tables, ids)
+}
+
+#[test]
+fn the_same_view_twice_writes_nothing() {
+    let (mut tables, mut ids) = fresh();
+    let wanted = view(&[service("a", 1, &[1, 2, 3]), service("b", 2, &[])]);
+    assert_eq!(step(&mut tables, &mut ids, &wanted), 3 + 3 + 2);
+    assert_eq!(step(&mut tables, &mut ids, &wanted), 0);
+    let mut after_restart = Allocator::recover(&tables);
+    assert_eq!(step(&mut tables, &mut after_restart, &wanted), 0, "numbers come back from the maps");
+}
+
+#[test]
+fn numbers_are_stable_and_freed_ones_are_not_given_at_once() {
+    let (mut tables, mut ids) = fresh();
+    step(&mut tables, &mut ids, &view(&[service("a", 1, &[1, 2])]));
+    let before = tables.clone();
+    step(&mut tables, &mut ids, &view(&[service("a", 1, &[2, 3])]));
+    let id_of = |t: &Tables, last: u8| {
+        let addr = Addr::from(IpAddr::from([10, 244, 0, last]));
+        t.backends.iter().find(|(_, b)| b.addr == addr).map(|(id, _)| *id)
+    };
+    assert_eq!(id_of(&before, 2), id_of(&tables, 2));
+    assert_ne!(id_of(&before, 1), id_of(&tables, 3), "the freed number is not used again at once");
+    assert_eq!(before.services.values().next().unwrap().id, tables.services.values().next().unwrap().id);
+}
+
+#[test]
+fn a_service_without_endpoints_stays_and_refuses() {
+    let (mut tables, mut ids) = fresh();
+    step(&mut tables, &mut ids, &view(&[service("a", 1, &[1])]));
+    step(&mut tables, &mut ids, &view(&[service("a", 1, &[])]));
+    assert_eq!(tables.services.values().next().unwrap().count, 0);
+    step(&mut tables, &mut ids, &view(&[]));
+    assert_eq!(tables, Tables::default());
+}
+
+#[test]
+fn an_unready_endpoint_is_left_out() {
+    let (mut tables, mut ids) = fresh();
+    let mut svc = service("a", 1, &[1, 2]);
+    svc.ports[0].endpoints[0].ready = false;
+    step(&mut tables, &mut ids, &view(&[svc]));
+    assert_eq!(reachable(&tables).into_values().next().unwrap(), [IpAddr::from([10, 244, 0, 2])]);
+}
+
+#[test]
+fn what_a_killed_agent_left_half_written_is_finished() {
+    let first = view(&[service("a", 1, &[1, 2, 3]), service("b", 2, &[4])]);
+    let second = view(&[service("a", 1, &[3, 5]), service("c", 3, &[6, 7])]);
+    let (mut start, mut ids) = fresh();
+    step(&mut start, &mut ids, &first);
+    let (wanted_rows, _) = rows(&second);
+    let writes = plan(&start, &wanted_rows, &mut ids.clone());
+    for killed_after in 0..=writes.len() {
+        let mut tables = start.clone();
+        writes[..killed_after].iter().for_each(|w| tables.apply(w));
+        let mut recovered = Allocator::recover(&tables);
+        step(&mut tables, &mut recovered, &second);
+    }
+}
+
+#[test]
+fn two_claims_of_one_front_end_are_told() {
+    let mut rival = service("b", 1, &[9]);
+    rival.namespace = "other".into();
+    let (rows, conflicts) = rows(&view(&[rival, service("a", 1, &[1])]));
+    assert_eq!(rows.len(), 1);
+    assert_eq!(conflicts, ["other/b 10.96.0.1:80 Tcp"]);
+    assert_eq!(IpAddr::from(rows.values().next().unwrap().targets[0].addr), IpAddr::from([10, 244, 0, 1]));
+}
+
+#[test]
+fn families_do_not_mix_and_local_backends_come_first() {
+    let mut svc = service("a", 1, &[1, 2, 3, 4]);
+    svc.cluster_ips.push("fd00::1".parse().unwrap());
+    svc.ports[0].endpoints.push(Endpoint { addr: "fd00::2:1".parse().unwrap(), ..endpoint(1) });
+    svc.ports[0].endpoints.push(endpoint(1));
+    let (rows, _) = rows(&view(&[svc]));
+    let lists: Vec<Vec<IpAddr>> =
+        rows.values().map(|r| r.targets.iter().map(|t| IpAddr::from(t.addr)).collect()).collect();
+    let v4 = |last| IpAddr::from([10, 244, 0, last]);
+    assert!(lists.contains(&vec![v4(2), v4(4), v4(1), v4(3)]));
+    assert!(lists.contains(&vec!["fd00::2:1".parse().unwrap()]));
+}
+
+#[test]
+fn a_thousand_random_walks_keep_every_promise() {
+    let mut seed = 0x5eed_u64;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for _ in 0..100 {
+        let (mut tables, mut ids) = fresh();
+        for _ in 0..10 {
+            let services: Vec<ServiceSpec> = (0..random(5))
+                .map(|n| {
+                    let endpoints: Vec<u8> = (0..random(6)).map(|_| random(9) as u8 + 1).collect();
+                    ServiceSpec {
+                        local_only: random(2) == 0,
+                        ..service(&format!("s{n}"), n as u8, &endpoints)
+                    }
+                })
+                .collect();
+            if random(3) == 0 {
+                ids = Allocator::recover(&tables);
+            }
+            step(&mut tables, &mut ids, &view(&services));
+        }
+    }
+}
