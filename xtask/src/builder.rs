@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::cluster::containerd::replace;
 use crate::layout::Layout;
+use crate::ebpf::{self, EbpfOptions};
 use crate::prereq;
 use crate::run::{cargo, passthrough};
 
@@ -73,8 +74,8 @@ pub fn build_static(layout: &Layout) -> Result<()> {
 /// # Errors
 /// What the build said.
 pub fn build_ebpf(layout: &Layout) -> Result<()> {
-    let _ = layout;
-    Ok(())
+    let options = EbpfOptions { target: layout.target.clone(), log: false, install: true };
+    ebpf::build_ebpf(&layout.root, &options).map(drop)
 }
 
 /// Puts a file into the folder of finished binaries, unless the same bytes are there: who runs from it is left alone.
