@@ -1,9 +1,14 @@
 //! Patches: JSON patch (RFC 6902), JSON merge patch (RFC 7386) and strategic merge patch.
 
-use crate::field::FieldError;
-use crate::resource::GroupVersionKind;
+mod json;
+mod list;
+mod merge;
+mod strategic;
+#[cfg(test)]
+mod tests;
+
 use crate::schema::Schema;
-use crate::status::Status;
+use crate::status::{Reason, Status};
 use serde_json::Value;
 
 /// The kinds of patches, each with its media type.
@@ -51,25 +56,30 @@ pub enum PatchError {
 }
 
 impl PatchError {
-    /// The answer to the request.
-    pub fn to_status(&self, gvk: &GroupVersionKind, name: &str) -> Status {
+    /// The answer to the request: 400, 422 or 413.
+    pub fn to_status(&self) -> Status {
         match self {
             PatchError::Malformed(why) => Status::bad_request(why.clone()),
-            PatchError::Unprocessable(why) => {
-                Status::invalid(gvk, name, &[FieldError::invalid("patch", Value::Null, why.clone())])
-            }
+            PatchError::Unprocessable(why) => Status::new(
+                Reason::Invalid,
+                format!("the server rejected our request due to an error in our request: {why}"),
+            ),
             PatchError::TooLarge(why) => Status::too_large(why.clone()),
         }
     }
 }
 
-/// Applies a patch to an object; `object` is left alone. The result is to be checked as a body is.
+/// Applies a patch to an object, which is left alone. The result is to be checked with
+/// [`check_patched`](crate::schema::check_patched).
 pub fn apply(
     patch_type: PatchType,
     schema: Schema<'_>,
     object: &Value,
     patch: &Value,
 ) -> Result<Value, PatchError> {
-    let _ = (patch_type, schema, patch);
-    Ok(object.clone())
+    match patch_type {
+        PatchType::Json => json::apply(object, patch),
+        PatchType::Merge => merge::apply(object, patch),
+        PatchType::Strategic => strategic::apply(schema, object, patch),
+    }
 }
