@@ -1,0 +1,114 @@
+//! Keeps the EndpointSlices of Services that have a selector.
+
+mod plan;
+
+use crate::Context;
+use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, feed_self, work};
+use crate::services::Service;
+use crate::views;
+use plan::{MANAGED_BY, Slice, Zones, plan};
+use skep_api::Object;
+use skep_client::{Change, Client, Collection, DeleteOptions, Informer, WriteOptions, typed};
+use std::sync::Arc;
+
+const SERVICE: &str = "kubernetes.io/service-name";
+const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+struct Controller {
+    client: Arc<dyn Client>,
+    services: Informer,
+    slices: Informer,
+    pods: Informer,
+    nodes: Informer,
+    writes: OwnWrites,
+}
+
+/// Starts the controller.
+pub(crate) fn start(context: &Context) {
+    let informers = &context.informers;
+    let controller = Arc::new(Controller {
+        client: context.client("endpointslice-controller"),
+        services: informers.services.clone(),
+        slices: informers.endpoint_slices.clone(),
+        pods: informers.pods.clone(),
+        nodes: informers.nodes.clone(),
+        writes: OwnWrites::default(),
+    });
+    let queue = Queue::default();
+    feed_self(&controller.services, &queue);
+    feed_services_of_pods(&controller.pods, &controller.services, &queue);
+    feed(&controller.slices, &queue, |change| {
+        let slice =
+            change.latest().filter(|s| s.meta().labels.get(MANAGER).is_some_and(|m| **m == *MANAGED_BY));
+        let service = slice.and_then(|s| Some(Key::new(&s.meta().namespace, s.meta().labels.get(SERVICE)?)));
+        service.into_iter().collect()
+    });
+    work("endpointslice", &queue, 5, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    });
+}
+
+/// Adds the Services that select a pod that changes, before or after.
+pub(crate) fn feed_services_of_pods(pods: &Informer, services: &Informer, queue: &Queue) {
+    let services = services.clone();
+    feed(pods, queue, move |change: &Change| {
+        let Some(pod) = change.latest() else { return Vec::new() };
+        let versions: Vec<&Arc<Object>> = [&change.old, &change.new].into_iter().flatten().collect();
+        let near = services.namespace(&pod.meta().namespace).into_iter().filter(|service| {
+            let service: Option<Service> = typed::decode(service).ok();
+            service.is_some_and(|s| versions.iter().any(|v| s.selects(&v.meta().labels)))
+        });
+        near.map(|service| Key::of(&service)).collect()
+    });
+}
+
+impl Controller {
+    async fn reconcile(&self, key: &Key) -> Outcome {
+        if !self.writes.seen(key, &self.slices) {
+            return Ok(Some(CATCH_UP));
+        }
+        let Some(object) = self.services.get(&key.namespace, &key.name) else { return Ok(None) };
+        let service: Service = typed::decode(&object)?;
+        let near = self.pods.namespace(&key.namespace);
+        let pods = views::pods(near.into_iter().filter(|pod| service.selects(&pod.meta().labels)));
+        let plan = plan(&service, &pods, &self.own_slices(key), &self.zones());
+        let slices = Collection::of("discovery.k8s.io", "v1", "endpointslices").within(&*key.namespace);
+        let options = WriteOptions::default();
+        // What is new is written before anything is taken away, so that no backend is missing in between.
+        for tree in plan.create {
+            let written = self.client.create(&slices, tree, &options).await?;
+            self.writes.note(key, written.revision());
+        }
+        for (name, tree) in plan.update {
+            let written = self.client.update(&slices.object(name), tree, &options).await?;
+            self.writes.note(key, written.revision());
+        }
+        for name in plan.delete {
+            match self.client.delete(&slices.object(name), &DeleteOptions::default()).await {
+                Err(status) if !status.is_not_found() => return Err(status),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn own_slices(&self, key: &Key) -> Vec<Slice> {
+        let own = self.slices.namespace(&key.namespace).into_iter().filter(|slice| {
+            let labels = &slice.meta().labels;
+            labels.get(SERVICE).is_some_and(|s| **s == *key.name)
+                && labels.get(MANAGER).is_some_and(|m| **m == *MANAGED_BY)
+                && !slice.meta().deleting()
+        });
+        own.map(|slice| Slice { name: slice.meta().name.to_string(), tree: slice.value() }).collect()
+    }
+
+    fn zones(&self) -> Zones {
+        let nodes = self.nodes.list();
+        let zoned = nodes
+            .iter()
+            .filter_map(|n| Some((n.meta().name.to_string(), n.meta().labels.get(ZONE)?.to_string())));
+        zoned.collect()
+    }
+}

@@ -1,0 +1,203 @@
+//! Keeps as many pods as a ReplicaSet asks for.
+
+mod plan;
+
+use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, feed_owner, feed_self, work};
+use crate::views::{self, controller_reference, reference};
+use crate::{Context, pods_of};
+use futures::future::join_all;
+use jiff::Timestamp;
+use plan::{Input, Plan, Spec, plan, pod_from};
+use serde_json::{Value, json};
+use skep_api::{Object, Status};
+use skep_client::{Client, Collection, DeleteOptions, Informer, Patch, Recorder, WriteOptions};
+use std::sync::Arc;
+
+const API_VERSION: &str = "apps/v1";
+const KIND: &str = "ReplicaSet";
+
+struct Controller {
+    client: Arc<dyn Client>,
+    sets: Informer,
+    pods: Informer,
+    events: Recorder,
+    writes: OwnWrites,
+}
+
+/// Starts the controller.
+pub(crate) fn start(context: &Context) {
+    let client = context.client("replicaset-controller");
+    let controller = Arc::new(Controller {
+        events: Recorder::start(client.clone(), "replicaset-controller", ""),
+        client,
+        sets: context.informers.replica_sets.clone(),
+        pods: context.informers.pods.clone(),
+        writes: OwnWrites::default(),
+    });
+    let queue = Queue::default();
+    feed_self(&controller.sets, &queue);
+    feed_owner(&controller.pods, &queue, KIND);
+    let sets = controller.sets.clone();
+    // A pod that nobody manages may belong to any set of its namespace.
+    feed(&controller.pods, &queue, move |change| {
+        let orphan = change.new.as_ref().filter(|pod| pod.meta().controller().is_none());
+        orphan
+            .map(|pod| sets.namespace(&pod.meta().namespace))
+            .into_iter()
+            .flatten()
+            .map(|s| Key::of(&s))
+            .collect()
+    });
+    work("replicaset", &queue, 5, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    });
+}
+
+fn pods() -> Collection {
+    Collection::core("pods")
+}
+
+impl Controller {
+    async fn reconcile(&self, key: &Key) -> Outcome {
+        if !self.writes.seen(key, &self.pods) {
+            return Ok(Some(CATCH_UP));
+        }
+        let Some(object) = self.sets.get(&key.namespace, &key.name) else { return Ok(None) };
+        let tree = object.value();
+        let spec: Spec = serde_json::from_value(tree["spec"].clone()).map_err(Status::internal)?;
+        let Some(selector) = views::selector(Some(&spec.selector)) else { return Ok(None) };
+        let members = pods_of(&self.pods, &key.namespace, &object.meta().uid, &selector);
+        let plan = plan(&Input {
+            uid: &object.meta().uid,
+            deleting: object.meta().deleting(),
+            generation: object.meta().generation,
+            spec: &spec,
+            selector: &selector,
+            pods: &members,
+            now: Timestamp::now(),
+        });
+        let result = self.carry_out(key, &object, &spec, &plan).await;
+        self.write_status(key, tree, &plan, result.as_ref().err()).await?;
+        result.map(|()| plan.again)
+    }
+
+    async fn carry_out(&self, key: &Key, set: &Object, spec: &Spec, plan: &Plan) -> Result<(), Status> {
+        let pods = pods().within(&*key.namespace);
+        let owner = controller_reference(API_VERSION, KIND, &set.meta().name, &set.meta().uid);
+        for name in &plan.adopt {
+            let patch = json!({"metadata": {"ownerReferences": [owner]}});
+            self.patch_pod(key, name, Patch::Strategic(patch)).await?;
+        }
+        for name in &plan.release {
+            let gone =
+                json!({"metadata": {"ownerReferences": [{"$patch": "delete", "uid": set.meta().uid}]}});
+            self.patch_pod(key, name, Patch::Strategic(gone)).await?;
+        }
+        self.create(key, set, &pod_from(&spec.template, &set.meta().name, owner), plan.create).await?;
+        let about = reference(API_VERSION, KIND, set);
+        let deletions = plan.delete.iter().map(|name| {
+            let (pods, about) = (&pods, &about);
+            async move {
+                match self.client.delete(&pods.object(name.as_str()), &DeleteOptions::default()).await {
+                    Ok(left) => {
+                        if let Some(left) = left {
+                            self.writes.note(key, left.revision());
+                        }
+                        self.events.normal(about, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                        Ok(())
+                    }
+                    Err(status) if status.is_not_found() => Ok(()),
+                    Err(status) => {
+                        self.events.warning(about, "FailedDelete", format!("Error deleting: {status}"));
+                        Err(status)
+                    }
+                }
+            }
+        });
+        join_all(deletions).await.into_iter().collect()
+    }
+
+    /// Creates pods in batches that double in size, so that a quota that is used up is met once and not
+    /// five hundred times.
+    async fn create(&self, key: &Key, set: &Object, pod: &Value, count: usize) -> Result<(), Status> {
+        let about = reference(API_VERSION, KIND, set);
+        let pods = pods().within(&*key.namespace);
+        let options = WriteOptions::default();
+        let (mut left, mut batch) = (count, 1);
+        while left > 0 {
+            let now = batch.min(left);
+            let calls = (0..now).map(|_| self.client.create(&pods, pod.clone(), &options));
+            let mut failed = None;
+            for result in join_all(calls).await {
+                match result {
+                    Ok(pod) => {
+                        self.writes.note(key, pod.revision());
+                        self.events.normal(
+                            &about,
+                            "SuccessfulCreate",
+                            format!("Created pod: {}", pod.meta().name),
+                        );
+                    }
+                    Err(status) => failed = Some(status),
+                }
+            }
+            if let Some(status) = failed {
+                self.events.warning(&about, "FailedCreate", format!("Error creating: {status}"));
+                return Err(status);
+            }
+            left -= now;
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    async fn patch_pod(&self, key: &Key, name: &str, patch: Patch) -> Result<(), Status> {
+        let target = pods().item(&key.namespace, name);
+        match self.client.patch(&target, &patch, &WriteOptions::default()).await {
+            Ok(pod) => {
+                self.writes.note(key, pod.revision());
+                Ok(())
+            }
+            Err(status) if status.is_not_found() => Ok(()),
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn write_status(
+        &self,
+        key: &Key,
+        mut tree: Value,
+        plan: &Plan,
+        failure: Option<&Status>,
+    ) -> Result<(), Status> {
+        let mut status = plan.counts.clone();
+        if let Some(condition) = failure_condition(&tree["status"], plan, failure) {
+            status["conditions"] = json!([condition]);
+        }
+        if tree["status"] == status {
+            return Ok(());
+        }
+        tree["status"] = status;
+        let target =
+            Collection::of("apps", "v1", "replicasets").item(&key.namespace, &key.name).sub("status");
+        match self.client.update(&target, tree, &WriteOptions::default()).await {
+            Err(status) if !status.is_not_found() => Err(status),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The ReplicaFailure condition while creating or deleting fails; the one that is there keeps its time.
+fn failure_condition(old: &Value, plan: &Plan, failure: Option<&Status>) -> Option<Value> {
+    let failure = failure?;
+    let known = old["conditions"].as_array().and_then(|c| c.iter().find(|c| c["type"] == "ReplicaFailure"));
+    if let Some(known) = known {
+        return Some(known.clone());
+    }
+    let reason = if plan.create > 0 { "FailedCreate" } else { "FailedDelete" };
+    Some(json!({
+        "type": "ReplicaFailure", "status": "True", "reason": reason, "message": failure.message,
+        "lastTransitionTime": views::time(Timestamp::now()),
+    }))
+}
