@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::cluster::containerd::replace;
-use crate::layout::Layout;
 use crate::ebpf::{self, EbpfOptions};
+use crate::layout::Layout;
 use crate::prereq;
 use crate::run::{cargo, passthrough};
 
@@ -72,10 +72,10 @@ pub fn build_static(layout: &Layout) -> Result<()> {
 /// Builds the eBPF object.
 ///
 /// # Errors
-/// What the build said.
+/// What the build said, or what is missing for it.
 pub fn build_ebpf(layout: &Layout) -> Result<()> {
     let options = EbpfOptions { target: layout.target.clone(), log: false, install: true };
-    ebpf::build_ebpf(&layout.root, &options).map(drop)
+    ebpf::build_ebpf(&layout.root, &options).map(|_| ())
 }
 
 /// Puts a file into the folder of finished binaries, unless the same bytes are there: who runs from it is left alone.

@@ -14,7 +14,8 @@ use crate::ui::Step;
 pub const OLDEST_MINOR: u32 = 32;
 /// Where a kubectl of that age or younger is in Debian.
 const SUITE: &str = "trixie";
-const PACKAGE: &str = "kubernetes-client";
+/// The package has had two names; the older one may be an empty successor of the other.
+const PACKAGES: [&str; 2] = ["kubectl", "kubernetes-client"];
 
 /// What to tell somebody who has none.
 pub const HINT: &str = "kubectl comes from the Kubernetes project (https://kubernetes.io/docs/tasks/tools/) or from your distribution's \
@@ -81,10 +82,13 @@ fn fetch(layout: &Layout) -> Result<()> {
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let source = format!("deb [signed-by={keyring}] {mirror} {SUITE} main\n");
     fs::write(apt.join("etc/sources.list"), source)?;
+    fs::write(apt.join("status"), "")?;
     let options = [
         format!("Dir::Etc::SourceList={}", apt.join("etc/sources.list").display()),
         "Dir::Etc::SourceParts=-".to_owned(),
         format!("Dir::State::Lists={}", apt.join("lists").display()),
+        // What is installed does not matter here, and a vendor's package of that name must not be preferred.
+        format!("Dir::State::Status={}", apt.join("status").display()),
         format!("Dir::Cache={}", apt.join("cache").display()),
         "APT::Sandbox::User=root".to_owned(),
     ];
@@ -94,13 +98,24 @@ fn fetch(layout: &Layout) -> Result<()> {
         command
     };
     captured(apt_get().arg("update"))?;
-    captured(apt_get().args(["download", PACKAGE]).current_dir(&apt))?;
-    let mut packages = fs::read_dir(&apt)?.flatten().map(|entry| entry.path());
-    let package = packages
-        .find(|path| path.extension().is_some_and(|ext| ext == "deb"))
-        .context("nothing was downloaded")?;
-    captured(command("dpkg").arg("-x").arg(&package).arg(tools.join("kubectl")))?;
+    for package in PACKAGES {
+        // A package that this suite does not have is no fault while the other one is there.
+        if captured(apt_get().args(["download", package]).current_dir(&apt)).is_err() {
+            continue;
+        }
+        let files = fs::read_dir(&apt)?.flatten().map(|entry| entry.path());
+        for archive in files.filter(|path| path.extension().is_some_and(|ext| ext == "deb")) {
+            captured(command("dpkg").arg("-x").arg(&archive).arg(tools.join("kubectl")))?;
+            fs::remove_file(archive)?;
+        }
+        if tools.join("kubectl/usr/bin/kubectl").exists() {
+            break;
+        }
+    }
     fs::remove_dir_all(&apt)?;
+    if !tools.join("kubectl/usr/bin/kubectl").exists() {
+        bail!("none of the packages {} of {SUITE} holds a kubectl", PACKAGES.join(", "));
+    }
     Ok(())
 }
 
