@@ -37,6 +37,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Fault>> {
     let files = read_tree(&layout.root)?;
     let mut faults = edges::check(&edges::workspace(layout)?);
     faults.extend(sources::check(&files));
+    faults.extend(sources::stale_rows(&files));
     faults.extend(docs::check(&layout.root, &files));
     faults.sort();
     Ok(faults)
