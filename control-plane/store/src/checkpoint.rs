@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -31,6 +32,9 @@ const VALUE: u8 = 1;
 /// A database larger than this and than [`SLACK`] times what lives in it is written anew.
 const SMALL: u64 = 32 << 20;
 const SLACK: u64 = 4;
+/// How often and how far apart opening a database is tried that is still being closed: ten seconds in all.
+const LOCK_TRIES: u32 = 1000;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the file `current` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -210,12 +214,23 @@ impl Checkpoints {
         if let Some(db) = &self.db {
             return Ok(db.clone());
         }
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(self.db_path(generation))
             .cache_capacity(self.cache_bytes)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|e| self.db_error("open", generation, &e))?;
+            .flush_every_ms(None);
+        let mut tries = 0;
+        let db = loop {
+            match config.open() {
+                Ok(db) => break db,
+                // Threads of sled's hold a database for a moment after it was closed here. Nobody else can: the data directory is
+                // locked.
+                Err(sled::Error::Io(e)) if tries < LOCK_TRIES && e.to_string().contains("acquire lock") => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(e) => return Err(self.db_error("open", generation, &e)),
+            }
+        };
         self.db = Some(db.clone());
         Ok(db)
     }
@@ -304,11 +319,8 @@ impl Checkpoints {
         let generation = current.generation;
         let db = self.database(generation)?;
         let path = self.db_path(generation);
-        let error = |e: sled::Error| StoreError::Io {
-            action: "write",
-            path: path.clone(),
-            reason: e.to_string(),
-        };
+        let error =
+            |e: sled::Error| StoreError::Io { action: "write", path: path.clone(), reason: e.to_string() };
         if self.unfinished {
             remove_beyond(&db, current.fingerprint.revision).map_err(error)?;
         }

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{checkpoint::Checkpoints, error::StoreError, raft::Raft, shared::Shared, wal::Log};
+use crate::{
+    checkpoint::Checkpoints, error::StoreError, machine::Made, raft::Raft, shared::Shared, wal::Log,
+};
 
 /// What the task works on.
 pub(crate) struct Checkpointer {
@@ -13,6 +15,7 @@ pub(crate) struct Checkpointer {
     pub(crate) log: Log,
     pub(crate) raft: Raft,
     pub(crate) checkpoints: Arc<Mutex<Checkpoints>>,
+    pub(crate) made: Made,
     pub(crate) bytes: u64,
     pub(crate) interval: Duration,
 }
@@ -52,13 +55,16 @@ impl Checkpointer {
             if idle {
                 checkpoints.rest();
             }
-            result.map(|()| checkpoints.current().and_then(|current| current.applied))
+            result.map(|()| checkpoints.current().cloned())
         };
-        let applied = tokio::task::spawn_blocking(write)
+        let current = tokio::task::spawn_blocking(write)
             .await
             .unwrap_or_else(|panic| Err(StoreError::Failed(format!("checkpoint: {panic}"))))?;
-        if let Some(id) = applied {
+        if let Some(current) = current
+            && let Some(id) = current.applied
+        {
             self.log.checkpointed(id.index);
+            *self.made.lock() = Some(current);
             // Raft learns of it and purges its log. That it may be shutting down is no concern here.
             let _ = self.raft.trigger().snapshot().await;
         }

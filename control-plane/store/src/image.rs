@@ -34,6 +34,7 @@ pub(crate) enum Image {
     /// This member's state, to be sent.
     View(View),
     /// Another member's state, to be installed.
+    #[allow(dead_code, reason = "a transport between members makes it")]
     Received(Box<Received>),
     /// This member's checkpoint; it is on disk already and is never sent.
     OnDisk,
@@ -75,6 +76,18 @@ impl View {
     /// Keys after `after`, about a chunk of them; none at the end.
     pub(crate) fn walk(&self, after: Option<&[u8]>) -> Result<Vec<KeyValue>, Compacted> {
         self.shared.state.read().machine.walk(after, self.revision(), CHUNK)
+    }
+
+    /// The state as another member would put it together.
+    pub(crate) fn copy(&self, history_limit: usize) -> Result<Received, StoreError> {
+        let mut chunks = Chunks::new(self);
+        let mut assembly = Assembly::new(history_limit);
+        while let Some(chunk) = chunks.next()? {
+            if let Some(received) = assembly.push(&chunk)? {
+                return Ok(received);
+            }
+        }
+        Err(StoreError::Invalid("snapshot: it has no end".into()))
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Compacted> {
@@ -127,12 +140,9 @@ impl<'a> Chunks<'a> {
                     out.extend_from_slice(MAGIC);
                     codec::put_u32(out, VERSION);
                     codec::put_u32(out, self.codec.id());
-                    for n in [
-                        fingerprint.revision,
-                        fingerprint.compacted,
-                        fingerprint.live,
-                        fingerprint.digest,
-                    ] {
+                    for n in
+                        [fingerprint.revision, fingerprint.compacted, fingerprint.live, fingerprint.digest]
+                    {
                         codec::put_u64(out, n);
                     }
                     codec::put_opt_log_id(out, applied.as_ref());

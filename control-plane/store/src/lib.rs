@@ -21,6 +21,8 @@ mod proposer;
 mod raft;
 mod shared;
 mod store;
+#[cfg(test)]
+mod testing;
 mod types;
 mod wal;
 mod watch;

@@ -9,7 +9,7 @@ use openraft::{
 use parking_lot::Mutex;
 
 use crate::{
-    checkpoint::Checkpoints,
+    checkpoint::{Checkpoints, Current},
     command::Reply,
     image::{Image, View},
     raft::{Entry, LogId, StorageIoError, StoredMembership, TypeConfig},
@@ -23,7 +23,12 @@ pub(crate) struct Applier {
     pub(crate) shared: Arc<Shared>,
     pub(crate) log: Log,
     pub(crate) checkpoints: Arc<Mutex<Checkpoints>>,
+    pub(crate) made: Made,
+    pub(crate) history_limit: usize,
 }
+
+/// The checkpoint that raft is about to be told of.
+pub(crate) type Made = Arc<Mutex<Option<Current>>>;
 
 type Meta = SnapshotMeta<u64, openraft::BasicNode>;
 
@@ -74,7 +79,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder(self.checkpoints.clone())
+        Builder { applier: self.clone(), made: self.made.lock().take() }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Image>, StorageError<u64>> {
@@ -84,8 +89,13 @@ impl RaftStateMachine<TypeConfig> for Applier {
 
     async fn install_snapshot(&mut self, meta: &Meta, snapshot: Box<Image>) -> Result<(), StorageError<u64>> {
         let failed = |what: AnyError| StorageIoError::write_snapshot(Some(meta.signature()), what);
-        let Image::Received(received) = *snapshot else {
-            return Err(failed(AnyError::error("the snapshot holds no received state")).into());
+        let received = match *snapshot {
+            Image::Received(received) => received,
+            // From a member in this process.
+            Image::View(view) => {
+                Box::new(view.copy(self.history_limit).map_err(|e| failed(AnyError::new(&e)))?)
+            }
+            Image::OnDisk => return Err(failed(AnyError::error("the snapshot holds no state")).into()),
         };
         if received.applied != meta.last_log_id {
             return Err(failed(AnyError::error("the snapshot is not the one announced")).into());
@@ -125,17 +135,35 @@ impl RaftStateMachine<TypeConfig> for Applier {
     }
 }
 
-/// Tells raft about the checkpoint that is on disk; making it is not raft's business, so that its failing is no failure of raft.
-pub(crate) struct Builder(Arc<Mutex<Checkpoints>>);
+/// Tells raft about a checkpoint that is on disk. Making it is not raft's business, so that its failing is no failure of raft; only
+/// when raft asks by itself is one made for it.
+pub(crate) struct Builder {
+    applier: Applier,
+    made: Option<Current>,
+}
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError<u64>> {
-        let current = self.0.lock().current().cloned();
-        let Some(current) = current else {
-            let what = AnyError::error("there is no checkpoint yet");
-            return Err(StorageIoError::read_snapshot(None, what).into());
+        let failed = |what: AnyError| StorageIoError::write_snapshot(None, what);
+        let current = match self.made.take() {
+            Some(current) => current,
+            None => {
+                let Applier { shared, checkpoints, .. } = self.applier.clone();
+                let write = move || {
+                    let mut checkpoints = checkpoints.lock();
+                    checkpoints.write(&shared).map(|()| checkpoints.current().cloned())
+                };
+                let written = tokio::task::spawn_blocking(write).await;
+                let current = written.map_err(|e| failed(AnyError::new(&e)))?;
+                let current = current.map_err(|e| failed(AnyError::new(&e)))?;
+                current.ok_or_else(|| failed(AnyError::error("no checkpoint came of it")))?
+            }
         };
         let meta = meta(current.applied, current.membership);
         Ok(Snapshot { meta, snapshot: Box::new(Image::OnDisk) })
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

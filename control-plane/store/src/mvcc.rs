@@ -134,16 +134,11 @@ impl Machine {
         compacted: Revision,
         kvs: impl IntoIterator<Item = KeyValue>,
     ) -> Machine {
-        let mut machine =
-            Machine { revision, compacted, oldest: revision, ..Machine::new(history_limit) };
+        let mut machine = Machine { revision, compacted, oldest: revision, ..Machine::new(history_limit) };
         for kv in kvs {
             let sum = checksum(&kv.key, &kv.value, kv.create_revision, kv.mod_revision);
-            let current = Version {
-                create: kv.create_revision,
-                modified: kv.mod_revision,
-                value: Some(kv.value),
-                sum,
-            };
+            let current =
+                Version { create: kv.create_revision, modified: kv.mod_revision, value: Some(kv.value), sum };
             machine.digest = machine.digest.wrapping_add(sum);
             machine.live += 1;
             machine.live_bytes += size_of(&kv.key, current.value.as_ref());

@@ -7,9 +7,7 @@ use openraft::{
     AnyError, BasicNode, RaftNetwork, RaftNetworkFactory, Snapshot,
     error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable},
     network::RPCOption,
-    raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-    },
+    raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
 };
 
 use crate::raft::{TypeConfig, Vote};

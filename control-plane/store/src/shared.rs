@@ -118,9 +118,10 @@ impl Shared {
             for bell in bells {
                 let concerned = (from + 1..=now).any(|revision| {
                     // History that is gone already concerns everyone: a watcher may have to end.
-                    state.machine.events_of(revision).is_none_or(|events| {
-                        events.iter().any(|event| event.key.starts_with(&bell.prefix))
-                    })
+                    state
+                        .machine
+                        .events_of(revision)
+                        .is_none_or(|events| events.iter().any(|event| event.key.starts_with(&bell.prefix)))
                 });
                 if concerned {
                     bell.ring();

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use openraft::{BasicNode, ServerState, SnapshotPolicy, error::{CheckIsLeaderError, InitializeError, RaftError}};
+use openraft::{
+    BasicNode, ServerState, SnapshotPolicy,
+    error::{CheckIsLeaderError, InitializeError, RaftError},
+};
 use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -21,7 +24,7 @@ use crate::{
     config::Config,
     error::{Compacted, StoreError},
     files::DataDir,
-    machine::Applier,
+    machine::{self, Applier},
     mvcc::Fingerprint,
     network::Network,
     proposer::{self, Proposal},
@@ -103,17 +106,24 @@ impl Store {
     /// Must be called within a tokio runtime, whose tasks then serve the store.
     pub async fn open(config: Config) -> Result<Store, StoreError> {
         let settings = config.clone();
-        let (dir, shared, checkpoints, log) = tokio::task::spawn_blocking(move || recover(&settings))
-            .await
-            .unwrap_or_else(|panic| Err(StoreError::Failed(format!("recovery: {panic}"))))?;
+        let (dir, shared, checkpoints, log) =
+            tokio::task::spawn_blocking(move || recover(&settings))
+                .await
+                .unwrap_or_else(|panic| Err(StoreError::Failed(format!("recovery: {panic}"))))?;
         let checkpoints = Arc::new(Mutex::new(checkpoints));
-        let applier =
-            Applier { shared: shared.clone(), log: log.clone(), checkpoints: checkpoints.clone() };
+        let made = machine::Made::default();
+        let applier = Applier {
+            shared: shared.clone(),
+            log: log.clone(),
+            checkpoints: checkpoints.clone(),
+            made: made.clone(),
+            history_limit: config.history_bytes,
+        };
         let failed = |what: String| match log.failure() {
             Some(failure) => StoreError::Failed(failure.to_string()),
             None => StoreError::Failed(what),
         };
-        let raft_config = raft_config().map_err(|e| failed(e.to_string()))?;
+        let raft_config = raft_config().map_err(&failed)?;
         let raft = Raft::new(MEMBER, Arc::new(raft_config), Network, log.clone(), applier)
             .await
             .map_err(|e| failed(e.to_string()))?;
@@ -126,6 +136,7 @@ impl Store {
             log: log.clone(),
             raft: raft.clone(),
             checkpoints,
+            made,
             bytes: config.checkpoint_bytes,
             interval: config.checkpoint_interval,
         };
@@ -316,7 +327,7 @@ fn check(txn: &Txn) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn raft_config() -> Result<openraft::Config, openraft::ConfigError> {
+fn raft_config() -> Result<openraft::Config, String> {
     let config = openraft::Config {
         cluster_name: "skep".into(),
         // A single voter has no one to send heartbeats to and none to wait for: no timer runs.
@@ -329,7 +340,7 @@ fn raft_config() -> Result<openraft::Config, openraft::ConfigError> {
         max_in_snapshot_log_to_keep: 0,
         ..openraft::Config::default()
     };
-    config.validate()
+    config.validate().map_err(|e| e.to_string())
 }
 
 /// Makes this member leader of the cluster that is itself.

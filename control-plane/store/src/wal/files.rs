@@ -88,8 +88,11 @@ pub(super) fn recover(dir: &Path) -> Result<(Index, Option<Tail>), StoreError> {
     let sequences = sequences(dir)?;
     for (nth, sequence) in sequences.iter().copied().enumerate() {
         let path = path(dir, sequence);
-        let corrupt =
-            |offset: usize, what: String| StoreError::Corrupt { path: path.clone(), offset: offset as u64, what };
+        let corrupt = |offset: usize, what: String| StoreError::Corrupt {
+            path: path.clone(),
+            offset: offset as u64,
+            what,
+        };
         let data = fs::read(&path).map_err(|e| io_error("read", &path, &e))?;
         let header = Header::decode(&data).map_err(|bad| match bad {
             BadHeader::Damaged(what) => corrupt(0, what.into()),
@@ -136,7 +139,9 @@ pub(super) fn recover(dir: &Path) -> Result<(Index, Option<Tail>), StoreError> {
         if last_segment {
             clear_tail(&file, &path, &data, &scan)?;
         }
-        index.segments.insert(sequence, Segment { file: file.clone(), last: index.last().map(|id| id.index) });
+        index
+            .segments
+            .insert(sequence, Segment { file: file.clone(), last: index.last().map(|id| id.index) });
         tail = Some(Tail { header, file, capacity: data.len() as u64, offset: scan.end as u64, frame });
     }
     Ok((index, tail))
@@ -164,7 +169,7 @@ fn replay(index: &mut Index, record: Record, place: Place) -> Result<(), String>
             index.purge(upto);
         }
         Record::Entry(entry) => {
-            if entry.log_id.index != index.next() {
+            if !index.accepts(entry.log_id.index) {
                 return Err(format!("entry {} where {} was expected", entry.log_id.index, index.next()));
             }
             index.slots.push_back(Slot { id: entry.log_id, place: Some(place), entry: None });

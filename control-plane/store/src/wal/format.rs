@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! segment := header(64) frame*                       zeros or remains of an earlier use follow the last frame
-//! header  := "SKEPLOG\0" version:u32 codec:u32 sequence:u64 first_frame:u64 prev:log-position(24) crc:u32
+//! header  := "SKEPLOG\0" version:u32 codec:u32 sequence:u64 first_frame:u64 prev:log-position(24) 0:u32 crc:u32
 //! frame   := magic:u32 body_len:u32 frame:u64 crc:u32 0:u32 body pad          starts at a multiple of 8
 //! body    := record*
 //! record  := len:u32 crc:u32 kind:u8 payload         len counts kind and payload
@@ -23,8 +23,6 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const HEADER: usize = 64;
 /// Length of a frame's header.
 pub(super) const FRAME_HEADER: usize = 24;
-/// Bytes before a record's payload.
-pub(super) const RECORD_HEADER: usize = 9;
 
 const MAGIC: &[u8; 8] = b"SKEPLOG\0";
 const FRAME_MAGIC: u32 = 0x4d52_464b;
@@ -61,10 +59,10 @@ impl Header {
             Some(id) => codec::put_log_id(&mut out, id),
             None => [0, 0, NO_INDEX].iter().for_each(|n| codec::put_u64(&mut out, *n)),
         }
-        let crc = crc32fast::hash(&out);
-        codec::put_u32(&mut out, crc);
         let mut header = [0; HEADER];
-        header.copy_from_slice(&out);
+        header[..out.len()].copy_from_slice(&out);
+        let crc = crc32fast::hash(&header[..HEADER - 4]);
+        header[HEADER - 4..].copy_from_slice(&crc.to_le_bytes());
         header
     }
 
@@ -74,7 +72,9 @@ impl Header {
             let mut r = Reader(data);
             let magic = r.take(8)?;
             let (version, codec, sequence, first_frame) = (r.u32()?, r.u32()?, r.u64()?, r.u64()?);
-            Ok((magic, version, codec, sequence, first_frame, codec::log_id(&mut r)?, r.u32()?))
+            let prev = codec::log_id(&mut r)?;
+            r.u32()?; // not used
+            Ok((magic, version, codec, sequence, first_frame, prev, r.u32()?))
         };
         let (magic, version, codec, sequence, first_frame, prev, crc) =
             read().map_err(|_| BadHeader::Damaged("shorter than its header"))?;
@@ -120,7 +120,12 @@ pub(super) fn end_frame(buffer: &mut Vec<u8>, sequence: u64, frame: u64) {
 }
 
 /// The body of a valid frame at `at`, if there is one numbered as `wanted` accepts.
-fn frame_at(data: &[u8], at: usize, sequence: u64, wanted: impl Fn(u64) -> bool) -> Option<(u64, Range<usize>)> {
+fn frame_at(
+    data: &[u8],
+    at: usize,
+    sequence: u64,
+    wanted: impl Fn(u64) -> bool,
+) -> Option<(u64, Range<usize>)> {
     let mut r = Reader(data.get(at..)?);
     if r.u32().ok()? != FRAME_MAGIC {
         return None;
@@ -160,9 +165,9 @@ pub(super) fn scan(data: &[u8], header: &Header) -> Result<Scan, usize> {
     if (at + 8..data.len()).step_by(8).any(|offset| later(&offset)) {
         return Err(at);
     }
-    let torn = data.get(at..at + 16).is_some_and(|head| {
-        head[..4] == FRAME_MAGIC.to_le_bytes() && head[8..16] == frame.to_le_bytes()
-    });
+    let torn = data
+        .get(at..at + 16)
+        .is_some_and(|head| head[..4] == FRAME_MAGIC.to_le_bytes() && head[8..16] == frame.to_le_bytes());
     Ok(Scan { bodies, end: at.min(data.len()), torn })
 }
 

@@ -48,7 +48,13 @@ pub(super) struct Index {
 impl Index {
     /// Index of the first entry that is or would be there.
     pub(super) fn first(&self) -> u64 {
-        self.purged.map_or(0, |id| id.index + 1)
+        let after_purged = self.purged.map_or(0, |id| id.index + 1);
+        self.slots.front().map_or(after_purged, |slot| slot.id.index)
+    }
+
+    /// Whether an entry with this index can be appended. A log that never had an entry begins where it is told to.
+    pub(super) fn accepts(&self, index: u64) -> bool {
+        self.last().is_none_or(|last| last.index + 1 == index)
     }
 
     /// Id of the last entry, purged or not.
@@ -78,7 +84,7 @@ impl Index {
             return false;
         }
         let beyond = self.next() <= upto.index;
-        let gone = upto.index + 1 - self.first();
+        let gone = (upto.index + 1).saturating_sub(self.first());
         let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(self.slots.len());
         self.slots.drain(..gone);
         self.purged = Some(upto);

@@ -295,7 +295,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         let last = {
             let mut index = self.shared.index.lock();
             if let Some(first) = slots.first()
-                && first.id.index != index.next()
+                && !index.accepts(first.id.index)
             {
                 let what = format!("entry {} where {} is next", first.id.index, index.next());
                 return Err(StorageIoError::write_logs(AnyError::error(what)).into());

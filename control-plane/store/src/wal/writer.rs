@@ -28,7 +28,9 @@ pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 pub(super) enum Job {
     Append(Append),
     /// Remove segments all of whose entries are at or below this index.
-    Remove { upto: u64 },
+    Remove {
+        upto: u64,
+    },
     /// End the thread once everything before this is done.
     Stop,
 }
@@ -172,7 +174,8 @@ impl Writer {
         };
         let (file, capacity) = files::activate_spare(&self.dir, &header)?;
         let file = Arc::new(file);
-        self.tail = Tail { header, file: file.clone(), capacity, offset: HEADER as u64, frame: self.tail.frame };
+        self.tail =
+            Tail { header, file: file.clone(), capacity, offset: HEADER as u64, frame: self.tail.frame };
         let segment = Segment { file, last: self.last.map(|id| id.index) };
         self.shared.index.lock().segments.insert(header.sequence, segment);
         self.order_spare();
