@@ -18,6 +18,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
+pub mod taint;
 
 pub use field::{FieldError, Path};
 pub use meta::Meta;

@@ -1,5 +1,6 @@
 //! Label and field selectors (`k8s.io/apimachinery/pkg/labels` and `…/fields`).
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Why text is not a selector.
@@ -25,6 +26,29 @@ pub enum Requirement {
 }
 
 impl Requirement {
+    /// Reads one row of `matchExpressions`, of a label selector or of a node selector (which has `Gt` and
+    /// `Lt` too); none where it is broken.
+    pub fn from_structure(row: &Value) -> Option<Self> {
+        let key = row.get("key")?.as_str()?.to_owned();
+        let values: Vec<String> = row
+            .get("values")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect();
+        let number = || values.first().and_then(|v| v.parse().ok());
+        Some(match row.get("operator")?.as_str()? {
+            "In" => Requirement::In(key, values),
+            "NotIn" => Requirement::NotIn(key, values),
+            "Exists" => Requirement::Exists(key),
+            "DoesNotExist" => Requirement::DoesNotExist(key),
+            "Gt" => Requirement::GreaterThan(key, number()?),
+            "Lt" => Requirement::LessThan(key, number()?),
+            _ => return None,
+        })
+    }
+
     /// Whether labels meet it.
     pub fn matches(&self, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
         let get = |key: &str| labels.get(key).map(|v| &**v);
@@ -53,6 +77,23 @@ impl LabelSelector {
     /// Whether labels meet all requirements.
     pub fn matches(&self, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
         self.0.iter().all(|r| r.matches(labels))
+    }
+
+    /// Reads the structured form (`metav1.LabelSelector`). None where it is absent or broken, which selects
+    /// nothing.
+    pub fn from_structure(value: Option<&Value>) -> Option<Self> {
+        let value = value?.as_object()?;
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        let mut out = Vec::new();
+        if let Some(labels) = value.get("matchLabels").and_then(Value::as_object) {
+            for (key, want) in labels {
+                out.push(Requirement::In(key.clone(), vec![text(want)?]));
+            }
+        }
+        for row in value.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+            out.push(Requirement::from_structure(row)?);
+        }
+        Some(LabelSelector(out))
     }
 
     /// Parses the text form: `a=b,c!=d,e in (f,g),h,!i,j>3`.
@@ -291,6 +332,22 @@ mod tests {
         for bad in ["a b", "a in b", "a in (b", "=x", ",", "a=b,", "a>b", "-a", "a=b c"] {
             assert!(LabelSelector::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn structured_selectors() {
+        use serde_json::json;
+        let web = labels(&[("app", "web")]);
+        let select = |v: Value| LabelSelector::from_structure(Some(&v)).map(|s| s.matches(&web));
+        assert_eq!(select(json!({"matchLabels": {"app": "web"}})), Some(true));
+        let not_in = json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]});
+        assert_eq!(select(not_in), Some(false));
+        assert_eq!(
+            select(json!({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]})),
+            Some(true)
+        );
+        assert_eq!(select(json!({"matchExpressions": [{"key": "x", "operator": "Near"}]})), None);
+        assert!(LabelSelector::from_structure(None).is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Facts that EndpointSlices and Endpoints share: what a Service selects and which ports its pods answer on.
 
-use crate::views::{Pod, Toleration};
+use crate::views::Pod;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_api::Meta;
@@ -132,11 +132,4 @@ pub(crate) fn addresses(pod: &Pod, family: &str) -> Vec<String> {
 pub(crate) fn target_ref(pod: &Pod) -> Value {
     let meta = pod.meta();
     json!({"kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid})
-}
-
-/// Whether a taint is tolerated (`v1helper.TolerationsTolerateTaint`).
-pub(crate) fn tolerates(toleration: &Toleration, key: &str, value: &str, effect: &str) -> bool {
-    let key_matches = toleration.key.is_empty() && toleration.operator == "Exists" || toleration.key == key;
-    let effect_matches = toleration.effect.is_empty() || toleration.effect == effect;
-    key_matches && effect_matches && (toleration.operator == "Exists" || toleration.value == value)
 }

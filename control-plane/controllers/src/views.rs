@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_api::meta::OwnerReference;
+use skep_api::taint::Toleration;
 use skep_api::{Meta, Object};
 use skep_client::{Reference, typed};
 use std::collections::BTreeMap;
@@ -52,16 +53,6 @@ pub(crate) struct ContainerPort {
     pub(crate) name: String,
     pub(crate) container_port: u16,
     pub(crate) protocol: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct Toleration {
-    pub(crate) key: String,
-    pub(crate) operator: String,
-    pub(crate) value: String,
-    pub(crate) effect: String,
-    pub(crate) toleration_seconds: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -169,33 +160,6 @@ pub(crate) fn pods(objects: impl IntoIterator<Item = std::sync::Arc<Object>>) ->
         .collect()
 }
 
-/// A label selector structure (`metav1.LabelSelector`) as requirements; none where it is absent or broken,
-/// which selects nothing.
-pub(crate) fn selector(value: Option<&Value>) -> Option<skep_api::LabelSelector> {
-    use skep_api::selector::Requirement as R;
-    let value = value?.as_object()?;
-    let text = |v: &Value| v.as_str().map(str::to_owned);
-    let mut out = Vec::new();
-    if let Some(labels) = value.get("matchLabels").and_then(Value::as_object) {
-        for (key, want) in labels {
-            out.push(R::In(key.clone(), vec![text(want)?]));
-        }
-    }
-    for row in value.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
-        let key = text(row.get("key")?)?;
-        let values: Vec<String> =
-            row.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(text).collect();
-        out.push(match row.get("operator")?.as_str()? {
-            "In" => R::In(key, values),
-            "NotIn" => R::NotIn(key, values),
-            "Exists" => R::Exists(key),
-            "DoesNotExist" => R::DoesNotExist(key),
-            _ => return None,
-        });
-    }
-    Some(skep_api::LabelSelector(out))
-}
-
 /// The owner reference of the object that manages another.
 pub(crate) fn controller_reference(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
     json!({
@@ -222,23 +186,6 @@ pub(crate) fn time(at: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_structured_selector_reads_as_requirements() {
-        let labels = [("app".into(), "web".into())].into_iter().collect();
-        let select = |v: Value| selector(Some(&v)).map(|s| s.matches(&labels));
-        assert_eq!(select(json!({"matchLabels": {"app": "web"}})), Some(true));
-        assert_eq!(
-            select(json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]})),
-            Some(false)
-        );
-        assert_eq!(
-            select(json!({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]})),
-            Some(true)
-        );
-        assert_eq!(select(json!({"matchExpressions": [{"key": "x", "operator": "Near"}]})), None);
-        assert!(selector(None).is_none());
-    }
 
     #[test]
     fn availability_waits_for_min_ready_seconds() {

@@ -8,12 +8,12 @@ mod status;
 
 use crate::Context;
 use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed_owner, feed_self, work};
-use crate::views::{managed_by, reference, selector};
+use crate::views::{managed_by, reference};
 use jiff::Timestamp;
 use model::{Deployment, REVISION, ReplicaSet, bare};
 use plan::{Plan, plan, size_annotations, split};
 use serde_json::{Value, json};
-use skep_api::{Object, Status};
+use skep_api::{LabelSelector, Object, Status};
 use skep_client::{
     Client, ClientExt, Collection, DeleteOptions, Informer, Patch, Recorder, Target, WriteOptions, typed,
 };
@@ -79,7 +79,7 @@ impl Controller {
         deployment: &Deployment,
     ) -> Result<Vec<ReplicaSet>, Status> {
         let uid = &object.meta().uid;
-        let wanted = selector(Some(&deployment.spec.selector));
+        let wanted = LabelSelector::from_structure(Some(&deployment.spec.selector));
         let mut own = Vec::new();
         for set in self.sets.namespace(&key.namespace) {
             let matches =

@@ -2,10 +2,10 @@
 
 use crate::Context;
 use crate::runtime::{Key, Outcome, Queue, feed, feed_self, work};
-use crate::services::tolerates;
-use crate::views::{Pod, Toleration, reference};
+use crate::views::{Pod, reference};
 use jiff::Timestamp;
 use serde::Deserialize;
+use skep_api::taint::{Taint, Toleration};
 use skep_client::{Client, Collection, DeleteOptions, Informer, Recorder, typed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,21 +22,11 @@ struct NodeSpec {
     taints: Vec<Taint>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Taint {
-    key: String,
-    value: String,
-    effect: String,
-    time_added: Option<Timestamp>,
-}
-
 /// When a pod must leave: never, or after so long.
 pub(super) fn leave(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<Duration> {
     let mut soonest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
-        let matching: Vec<&Toleration> =
-            tolerations.iter().filter(|t| tolerates(t, &taint.key, &taint.value, &taint.effect)).collect();
+        let matching: Vec<&Toleration> = tolerations.iter().filter(|t| t.tolerates(taint)).collect();
         if matching.is_empty() {
             return Some(Duration::ZERO);
         }

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use plan::{Input, Plan, Spec, plan, pod_from};
 use serde_json::{Value, json};
-use skep_api::{Object, Status};
+use skep_api::{LabelSelector, Object, Status};
 use skep_client::{Client, Collection, DeleteOptions, Informer, Patch, Recorder, WriteOptions};
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl Controller {
         let Some(object) = self.sets.get(&key.namespace, &key.name) else { return Ok(None) };
         let tree = object.value();
         let spec: Spec = serde_json::from_value(tree["spec"].clone()).map_err(Status::internal)?;
-        let Some(selector) = views::selector(Some(&spec.selector)) else { return Ok(None) };
+        let Some(selector) = LabelSelector::from_structure(Some(&spec.selector)) else { return Ok(None) };
         let members = pods_of(&self.pods, &key.namespace, &object.meta().uid, &selector);
         let plan = plan(&Input {
             uid: &object.meta().uid,
