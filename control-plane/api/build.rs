@@ -9,6 +9,7 @@ mod kinds;
 mod write;
 
 use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,6 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let definitions = kinds::definitions();
     let written = write::write(&definitions, &facts)?;
     let out = std::env::var("OUT_DIR")?;
+    let mut hasher = DefaultHasher::new();
+    (&written.code, &written.docs).hash(&mut hasher);
+    println!("cargo::rustc-env=SKEP_SCHEMA_HASH={:016x}", hasher.finish());
     std::fs::write(Path::new(&out).join("types.rs"), written.code)?;
     std::fs::write(Path::new(&out).join("docs.txt"), written.docs)?;
     Ok(())

@@ -118,8 +118,10 @@ impl<'a> Writer<'a> {
             let replace = fact.patch.iter().any(|p| p == "replace");
             writeln!(
                 code,
-                "        fd({field:?}, {doc}, {node}, {required}, {}, {default:?}, {zero:?}, ({merge}, {:?}, {retain}, {replace})),",
-                fact.value, fact.merge_key
+                "        fd({field:?}, {doc}, {node}, {required}, {}, {default:?}, {zero:?}, {}, ({merge}, {:?}, {retain}, {replace})),",
+                fact.value,
+                fact.shown.is_some() && fact.shown == default,
+                fact.merge_key
             )?;
             used.insert(row);
         }

@@ -42,6 +42,7 @@ const fn fd(
     value: bool,
     default: Option<&'static str>,
     zero: Option<&'static str>,
+    published: bool,
     merge: (bool, Option<&'static str>, bool, bool),
 ) -> Field {
     Field {
@@ -52,6 +53,7 @@ const fn fd(
         value,
         default: text(default),
         zero: text(zero),
+        published,
         merge: Merge { merge: merge.0, key: text(merge.1), retain_keys: merge.2, replace: merge.3 },
     }
 }

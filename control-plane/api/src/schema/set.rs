@@ -58,6 +58,8 @@ pub struct Field {
     /// What Go writes where nothing else stands, as JSON text: the zero value of a field that is neither a
     /// pointer nor left out when empty.
     pub zero: Option<Str>,
+    /// Whether OpenAPI version 3 shows the default. Those that only the server knows of are filled in unsaid.
+    pub published: bool,
     /// How strategic merge patch treats it.
     pub merge: Merge,
 }
