@@ -1,0 +1,56 @@
+//! Interfaces, addresses and routes of a test's own network namespaces.
+
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd as _;
+
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::Netns;
+
+/// Runs netlink requests in the namespace of this thread.
+pub fn netlink<T>(work: impl AsyncFnOnce(&Handle) -> Result<T, rtnetlink::Error>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        work(&handle).await.unwrap()
+    })
+}
+
+/// Sets an interface up.
+pub fn up(ifindex: u32) {
+    netlink(async |h| h.link().set(LinkUnspec::new_with_index(ifindex).up().build()).execute().await);
+}
+
+/// The index of an interface of this namespace.
+pub fn index(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).unwrap()
+}
+
+/// Gives an interface an address.
+pub fn address(ifindex: u32, addr: Ipv4Addr, prefix: u8) {
+    netlink(async |h| h.address().add(ifindex, addr.into(), prefix).execute().await);
+}
+
+/// Adds a route.
+pub fn route(ifindex: u32, to: Ipv4Addr, prefix: u8, via: Option<Ipv4Addr>) {
+    let mut route =
+        RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, prefix).output_interface(ifindex);
+    match via {
+        Some(via) => route = route.gateway(via).onlink(),
+        None => route = route.scope(rtnetlink::packet_route::route::RouteScope::Link),
+    }
+    netlink(async |h| h.route().add(route.build()).execute().await);
+}
+
+/// Makes a veth pair whose other end, `eth0`, lies in another namespace; both ends are up. Returns the index here.
+pub fn veth(name: &str, to: &Netns) -> u32 {
+    let fd = to.0.as_raw_fd();
+    let peer = format!("{name}p");
+    netlink(async |h| h.link().add(LinkVeth::new(name, &peer).build()).execute().await);
+    let moved = LinkUnspec::new_with_index(index(&peer)).setns_by_fd(fd).name("eth0").build();
+    netlink(async |h| h.link().set(moved).execute().await);
+    up(index(name));
+    to.run(|| up(index("eth0")));
+    index(name)
+}

@@ -1,0 +1,286 @@
+//! The socket hooks, tried with real sockets in a cgroup and a network namespace of their own.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::sandboxed;
+use skep_dataplane::{Config, Dataplane, Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
+fn view(protocol: Protocol, backends: &[SocketAddr]) -> ServiceView {
+    let endpoint = |at: &SocketAddr| Endpoint {
+        addr: at.ip(),
+        port: at.port(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        local: true,
+    };
+    let endpoints = backends.iter().map(endpoint).collect();
+    ServiceView {
+        services: vec![ServiceSpec {
+            namespace: "default".into(),
+            name: "web".into(),
+            cluster_ips: vec![VIP.into(), "fd00:96::10".parse().unwrap()],
+            ports: vec![PortSpec { name: String::new(), protocol, port: 80, endpoints }],
+            affinity_seconds: None,
+            local_only: false,
+        }],
+    }
+}
+
+/// A server on a loopback address that answers with its own name to everyone.
+fn tcp_server(ip: &str) -> SocketAddr {
+    let listener = TcpListener::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.write_all(at.to_string().as_bytes());
+        }
+    });
+    at
+}
+
+fn udp_server(ip: &str) -> SocketAddr {
+    let socket = UdpSocket::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap();
+    let at = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(at.to_string().as_bytes(), from);
+        }
+    });
+    at
+}
+
+fn ask(to: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn vip() -> SocketAddr {
+    (VIP, 80).into()
+}
+
+fn say(socket: &UdpSocket, to: SocketAddr) -> (String, SocketAddr) {
+    socket.send_to(b"?", to).unwrap();
+    hear(socket)
+}
+
+fn hear(socket: &UdpSocket) -> (String, SocketAddr) {
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut buffer = [0; 64];
+    let (n, from) = socket.recv_from(&mut buffer).unwrap();
+    (String::from_utf8_lossy(&buffer[..n]).into_owned(), from)
+}
+
+#[test]
+fn tcp_reaches_every_backend_and_believes_in_the_service() {
+    sandboxed(|sandbox| {
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let servers = ["127.0.0.2", "127.0.0.3", "127.0.0.4"].map(tcp_server);
+        dataplane.sync_services(&view(Protocol::Tcp, &servers)).unwrap();
+        let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..300 {
+            *answers.entry(ask(vip()).unwrap()).or_default() += 1;
+        }
+        let names: BTreeSet<String> = servers.iter().map(ToString::to_string).collect();
+        assert_eq!(answers.keys().cloned().collect::<BTreeSet<_>>(), names);
+        // 300 fair throws among three: fewer than 40 for one has a chance below 1 in 10^14.
+        assert!(answers.values().all(|n| *n >= 40), "{answers:?}");
+        let stream = TcpStream::connect(vip()).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), vip(), "getpeername shows the Service");
+        // Another port of the address is no Service.
+        assert_ne!(SocketAddr::from((VIP, 81)), stream.peer_addr().unwrap());
+    });
+}
+
+#[test]
+fn dual_stack_sockets_and_ipv6_services_are_caught() {
+    sandboxed(|sandbox| {
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let (four, six) = (tcp_server("127.0.0.2"), tcp_server("::1"));
+        dataplane.sync_services(&view(Protocol::Tcp, &[four, six])).unwrap();
+        let mapped = SocketAddr::from((VIP.to_ipv6_mapped(), 80));
+        assert_eq!(ask(mapped).unwrap(), four.to_string());
+        assert_eq!(TcpStream::connect(mapped).unwrap().peer_addr().unwrap(), mapped);
+        assert_eq!(ask("[fd00:96::10]:80".parse().unwrap()).unwrap(), six.to_string());
+    });
+}
+
+#[test]
+fn a_service_without_ready_endpoints_refuses() {
+    sandboxed(|sandbox| {
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        dataplane.sync_services(&view(Protocol::Tcp, &[])).unwrap();
+        let error = ask(vip()).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied),
+            "{error:?}"
+        );
+        let drops = dataplane.counters().unwrap().node_drops;
+        assert_eq!(drops.iter().map(|(_, d)| d.packets).sum::<u64>(), 1, "{drops:?}");
+        let server = tcp_server("127.0.0.2");
+        let mut unready = view(Protocol::Tcp, &[server]);
+        unready.services[0].ports[0].endpoints[0].ready = false;
+        dataplane.sync_services(&unready).unwrap();
+        ask(vip()).unwrap_err();
+        dataplane.sync_services(&view(Protocol::Tcp, &[server])).unwrap();
+        assert_eq!(ask(vip()).unwrap(), server.to_string());
+    });
+}
+
+#[test]
+fn udp_answers_come_from_the_service_connected_or_not() {
+    sandboxed(|sandbox| {
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let servers = ["127.0.0.2", "127.0.0.3"].map(udp_server);
+        dataplane.sync_services(&view(Protocol::Udp, &servers)).unwrap();
+        let mut seen = BTreeSet::new();
+        for _ in 0..64 {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            let (first, from) = say(&socket, vip());
+            assert_eq!(from, vip(), "the answer shows the Service");
+            assert_eq!(say(&socket, vip()).0, first, "a socket keeps its backend");
+            seen.insert(first);
+            let connected = UdpSocket::bind("0.0.0.0:0").unwrap();
+            connected.connect(vip()).unwrap();
+            connected.send(b"?").unwrap();
+            assert_eq!(hear(&connected).1, vip());
+            assert_eq!(connected.peer_addr().unwrap(), vip());
+        }
+        // 64 fair throws between two: one side only has a chance of 1 in 10^19.
+        assert_eq!(seen.len(), 2);
+        let dual = UdpSocket::bind("[::]:0").unwrap();
+        let mapped = SocketAddr::from((VIP.to_ipv6_mapped(), 80));
+        assert_eq!(say(&dual, mapped).1, mapped);
+    });
+}
+
+#[test]
+fn an_unconnected_udp_socket_leaves_a_removed_backend() {
+    sandboxed(|sandbox| {
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let servers = ["127.0.0.2", "127.0.0.3"].map(udp_server);
+        dataplane.sync_services(&view(Protocol::Udp, &servers)).unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let (first, _) = say(&socket, vip());
+        let other = *servers.iter().find(|s| s.to_string() != first).unwrap();
+        dataplane.sync_services(&view(Protocol::Udp, &[other])).unwrap();
+        assert_eq!(say(&socket, vip()), (other.to_string(), vip()));
+    });
+}
+
+/// The object, a byte longer: another object with the same programs.
+fn other_object(config: &Config) -> std::path::PathBuf {
+    let mut bytes = std::fs::read(&config.object).unwrap();
+    bytes.push(0);
+    let path = std::env::temp_dir().join(format!("skep-dataplane-test-{}.o", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn a_new_agent_takes_over_what_it_finds() {
+    sandboxed(|sandbox| {
+        let server = tcp_server("127.0.0.2");
+        let wanted = view(Protocol::Tcp, &[server]);
+        let first = sandbox.open();
+        assert_eq!((first.opened().maps_adopted, first.opened().programs_adopted), (0, 0));
+        let programs = first.opened().programs_loaded;
+        let links = first.opened().links_created;
+        assert_eq!((programs, links), (12, 8));
+        first.sync_services(&wanted).unwrap();
+        assert!(matches!(Dataplane::open(sandbox.config()), Err(skep_dataplane::Error::Locked { .. })));
+        let before = first.status().unwrap();
+        for program in &before.programs {
+            println!(
+                "{}: {:?} instructions verified, {} bytes of machine code, at {:?}",
+                program.name, program.verified_instructions, program.jited_bytes, program.attach_points
+            );
+        }
+        drop(first);
+
+        sandbox.enter_cgroup();
+        assert_eq!(ask(vip()).unwrap(), server.to_string(), "traffic goes on without an agent");
+        let second = sandbox.open();
+        let opened = second.opened();
+        assert_eq!((opened.maps_created, opened.programs_loaded, opened.links_created), (0, 0, 0));
+        assert_eq!((opened.programs_adopted, opened.links_adopted), (programs, links));
+        assert_eq!(second.sync_services(&wanted).unwrap().writes, 0);
+        let ids = |s: &skep_dataplane::Status| s.programs.iter().map(|p| p.id).collect::<Vec<_>>();
+        assert_eq!(ids(&second.status().unwrap()), ids(&before));
+        drop(second);
+
+        let config = Config { object: other_object(&sandbox.config()), ..sandbox.config() };
+        let third = Dataplane::open(config.clone()).unwrap();
+        assert_eq!((third.opened().programs_loaded, third.opened().links_created), (programs, 0));
+        let status = third.status().unwrap();
+        assert!(ids(&status).iter().all(|id| !ids(&before).contains(id)), "every program was exchanged");
+        let cgroup = status.programs.iter().filter(|p| !p.attach_points.is_empty()).count();
+        assert_eq!(cgroup, links, "and every link followed");
+        assert_eq!(third.sync_services(&wanted).unwrap().writes, 0);
+        assert_eq!(ask(vip()).unwrap(), server.to_string());
+        std::fs::remove_file(config.object).unwrap();
+        drop(third);
+
+        assert!(skep_dataplane::remove_all(&sandbox.dir, "test", "n1.example.org").unwrap());
+        assert!(!sandbox.dir.join("skep").exists(), "no pin is left");
+        assert!(!skep_dataplane::remove_all(&sandbox.dir, "test", "n1.example.org").unwrap());
+    });
+}
+
+#[test]
+fn no_connection_fails_while_backends_change_and_agents_come_and_go() {
+    sandboxed(|sandbox| {
+        let servers = ["127.0.0.2", "127.0.0.3", "127.0.0.4"].map(tcp_server);
+        let mut dataplane = sandbox.open();
+        dataplane.sync_services(&view(Protocol::Tcp, &servers)).unwrap();
+        sandbox.enter_cgroup();
+        let objects = [sandbox.config().object, other_object(&sandbox.config())];
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let clients: Vec<_> = (0..2)
+            .map(|_| {
+                let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+                std::thread::spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        ask(vip()).unwrap();
+                        asked.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        for round in 0..20 {
+            drop(dataplane);
+            let object = objects[round % 2].clone();
+            dataplane = Dataplane::open(Config { object, ..sandbox.config() }).unwrap();
+            for turn in 0..50 {
+                let some: Vec<SocketAddr> =
+                    (0..3).filter(|i| (turn + i) % 3 != 0).map(|i| servers[i]).collect();
+                dataplane.sync_services(&view(Protocol::Tcp, &some)).unwrap();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().expect("a connection failed");
+        }
+        assert!(asked.load(Ordering::Relaxed) > 0);
+        std::fs::remove_file(&objects[1]).unwrap();
+    });
+}
