@@ -21,7 +21,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 #[must_use]
 pub fn down(config: &Config, keep_data: bool) -> Vec<String> {
     let mut left = Vec::new();
-    end_processes(config, &mut left);
+    let pods = end_processes(config, &mut left);
     for dir in [config.run_dir(), config.dir.clone()] {
         kernel::unmount_below(&dir);
     }
@@ -31,7 +31,7 @@ pub fn down(config: &Config, keep_data: bool) -> Vec<String> {
         known.map(|status| status.pods.iter().map(|pod| pod.pod.ifindex).collect()).unwrap_or_default();
     await_interfaces(&indexes, &mut left);
     remove_pins(config, &mut left);
-    remove_cgroups(config, &mut left);
+    remove_cgroups(config, &pods, &mut left);
     left.extend(Undo::revert(config));
     remove_dir(&config.run_dir(), &mut left);
     let _ = fs::remove_dir("/run/skep");
@@ -90,7 +90,8 @@ fn is_ours(words: &[String], marks: &BTreeSet<String>) -> bool {
     known && words.iter().skip(1).any(|word| marks.contains(word.strip_prefix("unix://").unwrap_or(word)))
 }
 
-fn end_processes(config: &Config, left: &mut Vec<String>) {
+/// Ends every process of the cluster; gives the cgroups that its pods were in.
+fn end_processes(config: &Config, left: &mut Vec<String>) -> PodCgroups {
     // Agent and server may end in their own way first: nobody restarts a container meanwhile, and logs close well.
     for name in ["skep-agent", "skep-server"] {
         if let Ok(Some(process)) = Process::read(&config.pid_file(name)) {
@@ -99,10 +100,12 @@ fn end_processes(config: &Config, left: &mut Vec<String>) {
         }
     }
     let sockets = shim_sockets(config);
+    let mut pods = PodCgroups::find(config, &proc::with_descendants(&roots(config), &proc::all()));
     // A shim that starts while we look would be missed by one pass.
     for _ in 0..5 {
         let mut pids = proc::with_descendants(&roots(config), &proc::all());
         pids.extend(cgroups(config).iter().flat_map(|dir| kernel::cgroup_pids(dir)));
+        pods.0.append(&mut PodCgroups::find(config, &pids).0);
         let ours: Vec<Process> = pids.into_iter().filter_map(Process::now).collect();
         if ours.is_empty() {
             break;
@@ -119,6 +122,7 @@ fn end_processes(config: &Config, left: &mut Vec<String>) {
     for socket in sockets {
         let _ = fs::remove_file(socket);
     }
+    pods
 }
 
 /// Shims keep their sockets outside containerd's state directory; each bundle says where.
@@ -158,23 +162,58 @@ fn remove_pins(config: &Config, left: &mut Vec<String>) {
     }
 }
 
-/// The cluster's cgroup in every hierarchy.
-fn cgroups(config: &Config) -> Vec<PathBuf> {
-    kernel::cgroup_roots()
-        .into_iter()
-        .map(|root| root.join("skep").join(&config.name))
-        .filter(|dir| dir.is_dir())
-        .collect()
+/// Cgroups of pods, as paths below each hierarchy's root.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct PodCgroups(BTreeSet<PathBuf>);
+
+impl PodCgroups {
+    /// Those the agent's data directory knows pods of, and those that processes about to end are in.
+    fn find(config: &Config, pids: &BTreeSet<i32>) -> Self {
+        let mut found = PodCgroups::default();
+        for pod in kernel::subdirectories(&config.agent_data().join("pods")) {
+            let Some(uid) = pod.file_name().and_then(|name| name.to_str()) else { continue };
+            for class in ["kubepods", "kubepods/burstable", "kubepods/besteffort"] {
+                found.0.insert(Path::new(class).join(format!("pod{uid}")));
+            }
+        }
+        for pid in pids {
+            found.read(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default());
+        }
+        found
+    }
+
+    /// Adds what one `/proc/PID/cgroup` says.
+    fn read(&mut self, text: &str) {
+        for line in text.lines() {
+            let Some(path) = line.splitn(3, ':').nth(2) else { continue };
+            let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+            let Some(pod) = parts.iter().position(|part| part.starts_with("pod")) else { continue };
+            if parts[..pod].contains(&"kubepods") {
+                self.0.insert(parts[..=pod].iter().collect());
+            }
+        }
+    }
 }
 
-fn remove_cgroups(config: &Config, left: &mut Vec<String>) {
-    for dir in cgroups(config) {
+/// The cluster's own cgroup in every hierarchy.
+fn cgroups(config: &Config) -> Vec<PathBuf> {
+    let own = Path::new("skep").join(&config.name);
+    kernel::cgroup_roots().into_iter().map(|root| root.join(&own)).filter(|dir| dir.is_dir()).collect()
+}
+
+fn remove_cgroups(config: &Config, pods: &PodCgroups, left: &mut Vec<String>) {
+    let roots = kernel::cgroup_roots();
+    let pods = pods.0.iter().flat_map(|pod| roots.iter().map(move |root| root.join(pod)));
+    for dir in pods.filter(|dir| dir.is_dir()).chain(cgroups(config)) {
         // A process that was just killed may hold its cgroup for a moment.
         if !proc::until(Duration::from_secs(10), || kernel::remove_cgroup(&dir)) {
             left.push(format!("cgroup {}", dir.display()));
         }
-        if let Some(parent) = dir.parent() {
-            let _ = fs::remove_dir(parent);
+    }
+    // Parents that pods of others may still be in: rmdir takes only empty ones.
+    for root in &roots {
+        for parent in ["kubepods/burstable", "kubepods/besteffort", "kubepods", "skep"] {
+            let _ = fs::remove_dir(root.join(parent));
         }
     }
 }
@@ -199,5 +238,13 @@ mod tests {
         assert!(!ours("containerd-shim-runc-v2 -address /run/containerd/containerd.sock"));
         assert!(!ours("/x/skep-server --data-dir /c/server2"));
         assert!(!ours("tail -f /c/server"));
+    }
+
+    #[test]
+    fn a_process_tells_its_pod_in_every_hierarchy() {
+        let mut found = PodCgroups::default();
+        found.read("8:pids:/kubepods/besteffort/podabc/def\n0::/node-1/kubepods/podabc\n4:memory:/user/pod1\nnonsense\n");
+        let expected = ["kubepods/besteffort/podabc", "node-1/kubepods/podabc"].map(PathBuf::from);
+        assert_eq!(found, PodCgroups(BTreeSet::from(expected)));
     }
 }

@@ -88,7 +88,11 @@ pub fn check(files: &[Source]) -> Vec<Fault> {
 pub fn stale_rows(files: &[Source]) -> Vec<Fault> {
     let stale = |row: &&&str| !files.iter().any(|file| file.path.starts_with(**row));
     let at = || "xtask/src/tidy/sources.rs".to_owned();
-    PURE.iter().chain(GENERIC).filter(stale).map(|row| Fault { at: at(), what: format!("{row}: no such file") }).collect()
+    PURE.iter()
+        .chain(GENERIC)
+        .filter(stale)
+        .map(|row| Fault { at: at(), what: format!("{row}: no such file") })
+        .collect()
 }
 
 fn within(path: &str, places: &[&str]) -> bool {
