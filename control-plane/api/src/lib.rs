@@ -19,6 +19,7 @@ pub mod selector;
 pub mod status;
 pub mod table;
 pub mod taint;
+pub mod validation;
 
 pub use field::{FieldError, Path};
 pub use meta::Meta;

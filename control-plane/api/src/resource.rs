@@ -156,7 +156,8 @@ pub struct Context<'a> {
 ///
 /// The generic registry calls them in this order: schema defaults, [`default`](Self::default),
 /// [`prepare_create`](Self::prepare_create) or [`prepare_update`](Self::prepare_update), admission,
-/// [`validate`](Self::validate) (and [`validate_update`](Self::validate_update)).
+/// [`validate`](Self::validate) and [`validate_create`](Self::validate_create) or
+/// [`validate_update`](Self::validate_update).
 pub trait Strategy: Send + Sync + 'static {
     /// Defaults that depend on other fields, beyond those in the schema.
     fn default(&self, _object: &mut Value) {}
@@ -183,6 +184,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Further errors of a new object.
+    fn validate_create(&self, _object: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
     /// Further errors of a change of the main resource.
     fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
         Vec::new()
@@ -201,6 +207,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Whether `metadata.generation` counts changes of everything but metadata and status.
     fn has_generation(&self) -> bool {
         false
+    }
+
+    /// Whether a change of the main resource counts as a new generation.
+    fn generation_changes(&self, new: &Value, old: &Value) -> bool {
+        self.has_generation() && crate::validation::metadata::desired_state_changed(new, old)
     }
 
     /// Whether an update may create the object (`AllowCreateOnUpdate`).

@@ -53,8 +53,13 @@ const fn row(
     }
 }
 
-const fn asked(kind: &'static str, plural: &'static str, scope: Scope) -> Row {
-    Row { verbs: ASKED, ..row(kind, plural, scope, of::<super::Plain>) }
+const fn asked(
+    kind: &'static str,
+    plural: &'static str,
+    scope: Scope,
+    strategy: fn() -> Arc<dyn Strategy>,
+) -> Row {
+    Row { verbs: ASKED, ..row(kind, plural, scope, strategy) }
 }
 
 fn of<S: Strategy + Default>() -> Arc<dyn Strategy> {
@@ -64,9 +69,9 @@ fn of<S: Strategy + Default>() -> Arc<dyn Strategy> {
 use Scope::{Cluster, Namespaced};
 
 const ROWS: &[Row] = &[
-    Row { verbs: ASKED, ..row("v1.Binding", "bindings", Namespaced, of::<super::Plain>) },
-    Row { short: &["cm"], ..row("v1.ConfigMap", "configmaps", Namespaced, of::<super::Plain>) },
-    Row { short: &["ep"], ..row("v1.Endpoints", "endpoints", Namespaced, of::<super::Plain>) },
+    Row { verbs: ASKED, ..row("v1.Binding", "bindings", Namespaced, of::<super::small::Binding>) },
+    Row { short: &["cm"], ..row("v1.ConfigMap", "configmaps", Namespaced, of::<super::data::ConfigMap>) },
+    Row { short: &["ep"], ..row("v1.Endpoints", "endpoints", Namespaced, of::<super::endpoints::Endpoints>) },
     Row {
         short: &["ev"],
         selectable: &[
@@ -82,20 +87,20 @@ const ROWS: &[Row] = &[
             "source",
             "type",
         ],
-        ..row("v1.Event", "events", Namespaced, of::<super::Plain>)
+        ..row("v1.Event", "events", Namespaced, of::<super::small::Event>)
     },
     Row {
         short: &["ns"],
         verbs: STORED_ONE_BY_ONE,
         below: &[STATUS, ("finalize", "", &["update"])],
         selectable: &["status.phase"],
-        ..row("v1.Namespace", "namespaces", Cluster, of::<super::Plain>)
+        ..row("v1.Namespace", "namespaces", Cluster, of::<super::namespace::Namespace>)
     },
     Row {
         short: &["no"],
         below: &[STATUS, ("proxy", "v1.NodeProxyOptions", PROXY)],
         selectable: &["spec.unschedulable"],
-        ..row("v1.Node", "nodes", Cluster, of::<super::Plain>)
+        ..row("v1.Node", "nodes", Cluster, of::<super::node::Node>)
     },
     Row {
         short: &["po"],
@@ -122,56 +127,101 @@ const ROWS: &[Row] = &[
             "status.podIP",
             "status.nominatedNodeName",
         ],
-        ..row("v1.Pod", "pods", Namespaced, of::<super::Plain>)
+        ..row("v1.Pod", "pods", Namespaced, of::<super::pod::Pod>)
     },
-    Row { selectable: &["type"], ..row("v1.Secret", "secrets", Namespaced, of::<super::Plain>) },
+    Row { selectable: &["type"], ..row("v1.Secret", "secrets", Namespaced, of::<super::data::Secret>) },
     Row {
         short: &["sa"],
         below: &[("token", "authentication.k8s.io/v1.TokenRequest", &["create"])],
-        ..row("v1.ServiceAccount", "serviceaccounts", Namespaced, of::<super::Plain>)
+        ..row("v1.ServiceAccount", "serviceaccounts", Namespaced, of::<super::small::ServiceAccount>)
     },
     Row {
         short: &["svc"],
         categories: &["all"],
         below: &[STATUS, ("proxy", "v1.ServiceProxyOptions", PROXY)],
         selectable: &["spec.clusterIP", "spec.type"],
-        ..row("v1.Service", "services", Namespaced, of::<super::Plain>)
+        ..row("v1.Service", "services", Namespaced, of::<super::service::Service>)
     },
-    row("apps/v1.ControllerRevision", "controllerrevisions", Namespaced, of::<super::Plain>),
+    row(
+        "apps/v1.ControllerRevision",
+        "controllerrevisions",
+        Namespaced,
+        of::<super::workload::ControllerRevision>,
+    ),
     Row {
         short: &["deploy"],
         categories: &["all"],
         below: &[STATUS, SCALE],
-        ..row("apps/v1.Deployment", "deployments", Namespaced, of::<super::Plain>)
+        ..row("apps/v1.Deployment", "deployments", Namespaced, of::<super::workload::Deployment>)
     },
     Row {
         short: &["rs"],
         categories: &["all"],
         below: &[STATUS, SCALE],
         selectable: &["status.replicas"],
-        ..row("apps/v1.ReplicaSet", "replicasets", Namespaced, of::<super::Plain>)
+        ..row("apps/v1.ReplicaSet", "replicasets", Namespaced, of::<super::workload::ReplicaSet>)
     },
-    row("coordination.k8s.io/v1.Lease", "leases", Namespaced, of::<super::Plain>),
-    row("discovery.k8s.io/v1.EndpointSlice", "endpointslices", Namespaced, of::<super::Plain>),
-    row("rbac.authorization.k8s.io/v1.ClusterRole", "clusterroles", Cluster, of::<super::Plain>),
+    row("coordination.k8s.io/v1.Lease", "leases", Namespaced, of::<super::small::Lease>),
+    row(
+        "discovery.k8s.io/v1.EndpointSlice",
+        "endpointslices",
+        Namespaced,
+        of::<super::endpoints::EndpointSlice>,
+    ),
+    row("rbac.authorization.k8s.io/v1.ClusterRole", "clusterroles", Cluster, of::<super::rbac::ClusterRole>),
     row(
         "rbac.authorization.k8s.io/v1.ClusterRoleBinding",
         "clusterrolebindings",
         Cluster,
-        of::<super::Plain>,
+        of::<super::rbac::ClusterRoleBinding>,
     ),
-    row("rbac.authorization.k8s.io/v1.Role", "roles", Namespaced, of::<super::Plain>),
-    row("rbac.authorization.k8s.io/v1.RoleBinding", "rolebindings", Namespaced, of::<super::Plain>),
+    row("rbac.authorization.k8s.io/v1.Role", "roles", Namespaced, of::<super::rbac::Role>),
+    row(
+        "rbac.authorization.k8s.io/v1.RoleBinding",
+        "rolebindings",
+        Namespaced,
+        of::<super::rbac::RoleBinding>,
+    ),
     Row {
         short: &["pc"],
-        ..row("scheduling.k8s.io/v1.PriorityClass", "priorityclasses", Cluster, of::<super::Plain>)
+        ..row(
+            "scheduling.k8s.io/v1.PriorityClass",
+            "priorityclasses",
+            Cluster,
+            of::<super::small::PriorityClass>,
+        )
     },
-    asked("authentication.k8s.io/v1.SelfSubjectReview", "selfsubjectreviews", Cluster),
-    asked("authentication.k8s.io/v1.TokenReview", "tokenreviews", Cluster),
-    asked("authorization.k8s.io/v1.LocalSubjectAccessReview", "localsubjectaccessreviews", Namespaced),
-    asked("authorization.k8s.io/v1.SelfSubjectAccessReview", "selfsubjectaccessreviews", Cluster),
-    asked("authorization.k8s.io/v1.SelfSubjectRulesReview", "selfsubjectrulesreviews", Cluster),
-    asked("authorization.k8s.io/v1.SubjectAccessReview", "subjectaccessreviews", Cluster),
+    asked(
+        "authentication.k8s.io/v1.SelfSubjectReview",
+        "selfsubjectreviews",
+        Cluster,
+        of::<super::review::Question>,
+    ),
+    asked("authentication.k8s.io/v1.TokenReview", "tokenreviews", Cluster, of::<super::review::Question>),
+    asked(
+        "authorization.k8s.io/v1.LocalSubjectAccessReview",
+        "localsubjectaccessreviews",
+        Namespaced,
+        of::<super::review::LocalSubjectAccess>,
+    ),
+    asked(
+        "authorization.k8s.io/v1.SelfSubjectAccessReview",
+        "selfsubjectaccessreviews",
+        Cluster,
+        of::<super::review::SelfSubjectAccess>,
+    ),
+    asked(
+        "authorization.k8s.io/v1.SelfSubjectRulesReview",
+        "selfsubjectrulesreviews",
+        Cluster,
+        of::<super::review::Question>,
+    ),
+    asked(
+        "authorization.k8s.io/v1.SubjectAccessReview",
+        "subjectaccessreviews",
+        Cluster,
+        of::<super::review::SubjectAccess>,
+    ),
 ];
 
 /// The rows of the kinds that are built in.

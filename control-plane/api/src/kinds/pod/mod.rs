@@ -1,0 +1,205 @@
+//! Pods (`pkg/registry/core/pod/strategy.go`, `pkg/apis/core/validation`).
+
+mod binding;
+mod container;
+mod defaults;
+mod env;
+mod placement;
+mod print;
+mod probe;
+mod qos;
+mod security;
+mod spec;
+mod update;
+mod volume;
+
+pub use binding::{bind, validate as validate_binding};
+pub(crate) use container::PROTOCOLS;
+pub(crate) use defaults::spec as default_spec;
+pub(crate) use placement::EFFECTS;
+pub use qos::class as qos_class;
+pub(crate) use spec::validate as validate_spec;
+
+use crate::field::FieldError;
+use crate::resource::{Column, Context, Strategy};
+use crate::validation::metadata::desired_state_changed;
+use crate::validation::{At, Errors};
+use serde_json::{Value, json};
+
+/// Pods.
+#[derive(Debug, Default)]
+pub struct Pod;
+
+impl Strategy for Pod {
+    fn default(&self, object: &mut Value) {
+        if let Some(spec) = object.get_mut("spec") {
+            defaults::spec(spec);
+            defaults::pod(spec);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
+        let mut status = json!({"phase": "Pending", "qosClass": qos::class(object)});
+        if object.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty()) {
+            status["conditions"] = json!([{
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null, "lastTransitionTime": null,
+            }]);
+        }
+        if let Some(map) = object.as_object_mut() {
+            map.insert("status".into(), status);
+        }
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        super::keep(new, old, &["spec"]);
+        super::keep_in(
+            new,
+            old,
+            "metadata",
+            &["deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences"],
+        );
+        let class = old.pointer("/status/qosClass").cloned();
+        let generations = observed_generations(old);
+        let Some(status) = new.get_mut("status").and_then(Value::as_object_mut) else { return };
+        if status.get("qosClass").and_then(Value::as_str).unwrap_or_default().is_empty() {
+            if let Some(class) = class {
+                status.insert("qosClass".into(), class);
+            }
+        }
+        let unset = |v: Option<&Value>| v.and_then(Value::as_i64).unwrap_or(0) == 0;
+        let before = old.pointer("/status/observedGeneration");
+        if let Some(before) = before.filter(|_| unset(status.get("observedGeneration"))) {
+            status.insert("observedGeneration".into(), before.clone());
+        }
+        let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+        for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+            let kind = condition.get("type").and_then(Value::as_str).unwrap_or_default();
+            let before = generations.iter().find(|(k, _)| k == kind);
+            if let Some((_, before)) = before.filter(|_| unset(condition.get("observedGeneration"))) {
+                condition.insert("observedGeneration".into(), (*before).into());
+            }
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let root = At::root(object);
+        let name = root.get("metadata").get("name").text();
+        let spec = root.get("spec");
+        spec::validate(&mut errors, &spec, Some(name));
+        if spec.get("serviceAccountName").text().is_empty() {
+            for volume in spec.get("volumes").items() {
+                for source in volume.get("projected").get("sources").items() {
+                    let token = source.get("serviceAccountToken");
+                    if token.present() {
+                        errors.forbidden(&token, "must not be specified when serviceAccountName is not set");
+                    }
+                }
+            }
+        }
+        for field in ["containers", "initContainers"] {
+            for container in spec.get(field).items() {
+                container::image_is_trimmed(&mut errors, &container);
+            }
+        }
+        errors.done()
+    }
+
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let root = At::root(object);
+        let spec = root.get("spec");
+        let ephemeral = spec.get("ephemeralContainers");
+        if !ephemeral.is_empty() {
+            errors.forbidden(&ephemeral, "cannot be set on create");
+        }
+        let node = spec.get("nodeName");
+        if !node.text().is_empty() && !spec.get("schedulingGates").is_empty() {
+            errors.forbidden(&node, "cannot be set until all schedulingGates have been cleared");
+        }
+        errors.done()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        update::main_resource(&mut errors, new, old);
+        errors.done()
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        update::status(&mut errors, new, old);
+        errors.done()
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn graceful_deletion(&self, object: &Value, asked: Option<i64>) -> Option<i64> {
+        let root = At::root(object);
+        let (spec, status) = (root.get("spec"), root.get("status"));
+        let scheduled = !spec.get("nodeName").text().is_empty();
+        let finished = matches!(status.get("phase").text(), "Failed" | "Succeeded");
+        let own = spec.get("terminationGracePeriodSeconds").int().unwrap_or(0);
+        match asked.unwrap_or(own) {
+            _ if !scheduled || finished => Some(0),
+            seconds if seconds < 0 => Some(1),
+            seconds => Some(seconds),
+        }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        print::columns()
+    }
+
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
+        print::cells(object, now)
+    }
+}
+
+fn observed_generations(pod: &Value) -> Vec<(String, i64)> {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
+    let pair = |condition: &Value| {
+        let generation = condition.get("observedGeneration")?.as_i64()?;
+        Some((condition.get("type")?.as_str()?.to_owned(), generation))
+    };
+    conditions.into_iter().flatten().filter_map(pair).collect()
+}
+
+/// `pods/ephemeralcontainers`: the old pod with the new one's ephemeral containers, and what is wrong with them.
+pub fn with_ephemeral_containers(new: &Value, old: &Value) -> (Value, Vec<FieldError>) {
+    let mut pod = old.clone();
+    super::keep_in(&mut pod, new, "metadata", &["resourceVersion"]);
+    super::keep_in(&mut pod, new, "spec", &["ephemeralContainers"]);
+    let mut errors = Errors::new();
+    errors.extend(Pod.validate(&pod));
+    {
+        let (root, old_root) = (At::root(&pod), At::root(old));
+        let (spec, old_spec) = (root.get("spec"), old_root.get("spec"));
+        let (list, before) = (spec.get("ephemeralContainers"), old_spec.get("ephemeralContainers"));
+        for old in before.items() {
+            let name = old.get("name").text();
+            match list.items().find(|new| new.get("name").text() == name) {
+                None => errors
+                    .forbidden(&list, format!("existing ephemeral containers {name:?} may not be removed\n")),
+                Some(new) if !crate::validation::same(new.value(), old.value()) => {
+                    errors.forbidden(
+                        &list,
+                        format!("existing ephemeral containers {name:?} may not be changed\n"),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    if desired_state_changed(&pod, old) {
+        super::next_generation(&mut pod, old);
+    }
+    (pod, errors.done())
+}
+
+#[cfg(test)]
+mod tests;

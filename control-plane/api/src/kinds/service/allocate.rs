@@ -1,0 +1,161 @@
+//! What a Service is given and keeps: addresses, address families, node ports
+//! (`pkg/registry/core/service/storage`).
+
+use super::{is_external, word};
+use crate::kinds::{keep_keys, same_key};
+use serde_json::{Map, Value, json};
+
+type Spec = Map<String, Value>;
+
+/// Whether a Service gets cluster addresses (a headless one gets `None` by its own wish).
+pub fn needs_cluster_ip(spec: &Spec) -> bool {
+    word(spec, "type") != "ExternalName"
+}
+
+/// Whether the ports of a Service get node ports.
+pub fn needs_node_ports(spec: &Spec) -> bool {
+    match word(spec, "type") {
+        "NodePort" => true,
+        "LoadBalancer" => spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)),
+        _ => false,
+    }
+}
+
+/// Whether a Service gets a node port for health checks.
+pub fn needs_health_check_port(spec: &Spec) -> bool {
+    word(spec, "type") == "LoadBalancer" && word(spec, "externalTrafficPolicy") == "Local"
+}
+
+fn ips(spec: &Spec) -> &[Value] {
+    spec.get("clusterIPs").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Brings `clusterIP` and `clusterIPs` together, guessing what a client meant that knows but one of them.
+pub(super) fn normalize(spec: &mut Spec, before: Option<&Spec>) {
+    let ip = word(spec, "clusterIP").to_owned();
+    let Some(before) = before else {
+        if !ip.is_empty() && ips(spec).is_empty() {
+            spec.insert("clusterIPs".into(), json!([ip]));
+        }
+        return;
+    };
+    let was = word(before, "clusterIP");
+    if !ips(before).is_empty() && ips(spec).is_empty() && ip == was {
+        spec.insert("clusterIPs".into(), ips(before).into());
+    }
+    if ip != was && ips(spec) == ips(before) {
+        if ip.is_empty() {
+            spec.remove("clusterIPs");
+        } else {
+            spec.insert("clusterIPs".into(), json!([ip]));
+        }
+    }
+}
+
+/// What was given and is left out of an update is filled in, so that a client need not read before it writes.
+pub(super) fn fill_in(spec: &mut Spec, before: &Spec) {
+    if needs_cluster_ip(before) && needs_cluster_ip(spec) {
+        if word(spec, "clusterIP").is_empty() {
+            keep_keys(spec, before, &["clusterIP"]);
+        }
+        if ips(spec).is_empty() {
+            keep_keys(spec, before, &["clusterIPs"]);
+        }
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            if spec.get(field).is_none_or(|v| v.is_null() || v.as_array().is_some_and(Vec::is_empty)) {
+                keep_keys(spec, before, &[field]);
+            }
+        }
+    }
+    if needs_node_ports(before) && needs_node_ports(spec) {
+        node_ports(spec, before);
+    }
+    let zero = |spec: &Spec| spec.get("healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0) == 0;
+    if needs_health_check_port(before) && needs_health_check_port(spec) && zero(spec) {
+        keep_keys(spec, before, &["healthCheckNodePort"]);
+    }
+}
+
+fn ports(spec: &Spec) -> impl Iterator<Item = &Spec> {
+    spec.get("ports").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
+}
+
+fn node_port(port: &Spec) -> i64 {
+    port.get("nodePort").and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// Ports keep their node ports by name, unless another port has taken them.
+fn node_ports(spec: &mut Spec, before: &Spec) {
+    let taken: Vec<i64> = ports(spec).map(node_port).filter(|p| *p != 0).collect();
+    let list = spec.get_mut("ports").and_then(Value::as_array_mut);
+    for port in list.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if node_port(port) != 0 {
+            continue;
+        }
+        let name = word(port, "name");
+        let was = ports(before).filter(|p| word(p, "name") == name).last().map_or(0, node_port);
+        if was != 0 && !taken.contains(&was) {
+            port.insert("nodePort".into(), was.into());
+        }
+    }
+}
+
+/// Another type does without what the old one was given, where the client did not change it himself.
+pub(super) fn drop_what_the_type_has_not(spec: &mut Spec, before: &Spec) {
+    if needs_cluster_ip(before) && !needs_cluster_ip(spec) {
+        if same_key(spec, before, "clusterIP") && same_key(spec, before, "clusterIPs") {
+            spec.remove("clusterIP");
+            spec.remove("clusterIPs");
+        }
+        drop_same(spec, before, "ipFamilies");
+        drop_same(spec, before, "ipFamilyPolicy");
+    }
+    if needs_node_ports(before) && !needs_node_ports(spec) {
+        let same = ports(spec).map(node_port).eq(ports(before).map(node_port));
+        let list = spec.get_mut("ports").and_then(Value::as_array_mut);
+        for port in list.into_iter().flatten().filter_map(Value::as_object_mut).filter(|_| same) {
+            port.remove("nodePort");
+        }
+    }
+    if needs_health_check_port(before) && !needs_health_check_port(spec) {
+        drop_same(spec, before, "healthCheckNodePort");
+    }
+    if word(before, "type") == "LoadBalancer" && word(spec, "type") != "LoadBalancer" {
+        drop_same(spec, before, "allocateLoadBalancerNodePorts");
+        drop_same(spec, before, "loadBalancerClass");
+    }
+    if is_external(before) && !is_external(spec) {
+        drop_same(spec, before, "externalTrafficPolicy");
+    }
+}
+
+fn drop_same(spec: &mut Spec, before: &Spec, field: &str) {
+    if same_key(spec, before, field) {
+        spec.remove(field);
+    }
+}
+
+/// Address families and policy. The cluster has IPv4 alone: one family, unless the client names others; a
+/// headless Service without a selector may have endpoints of both.
+pub(super) fn families(spec: &mut Spec) {
+    if !needs_cluster_ip(spec) {
+        return;
+    }
+    let selects = spec.get("selector").and_then(Value::as_object).is_some_and(|s| !s.is_empty());
+    let open = word(spec, "clusterIP") == "None" && !selects;
+    if word(spec, "ipFamilyPolicy").is_empty() {
+        let policy = if open { "RequireDualStack" } else { "SingleStack" };
+        spec.insert("ipFamilyPolicy".into(), policy.into());
+    }
+    let mut list: Vec<Value> = spec.get("ipFamilies").and_then(Value::as_array).cloned().unwrap_or_default();
+    for ip in ips(spec).iter().skip(list.len()).filter_map(Value::as_str).filter(|ip| *ip != "None") {
+        list.push(if ip.contains(':') { "IPv6".into() } else { "IPv4".into() });
+    }
+    if list.is_empty() {
+        list.push("IPv4".into());
+    }
+    if open && list.len() == 1 && word(spec, "ipFamilyPolicy") != "SingleStack" {
+        list.push(if list[0] == "IPv4" { "IPv6".into() } else { "IPv4".into() });
+    }
+    spec.insert("ipFamilies".into(), list.into());
+}
