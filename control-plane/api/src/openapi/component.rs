@@ -98,10 +98,11 @@ fn property(set: &Schemas, field: &Field, version: Version) -> Value {
             .filter_map(|(is, name)| is.then_some(*name))
             .collect();
     let alone = text.is_empty() && default.is_none() && strategies.is_empty();
-    if version == Version::V3 && !alone {
-        if let Some(reference) = out.remove("$ref") {
-            out.insert("allOf".into(), json!([{"$ref": reference}]));
-        }
+    if version == Version::V3
+        && !alone
+        && let Some(reference) = out.remove("$ref")
+    {
+        out.insert("allOf".into(), json!([{"$ref": reference}]));
     }
     describe(&mut out, text);
     if let Some(default) = default {

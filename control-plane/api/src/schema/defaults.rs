@@ -31,19 +31,18 @@ fn has_parts(schema: Schema<'_>) -> bool {
 fn structure(schema: Schema<'_>, map: &mut Map<String, Value>) {
     let Some(this) = schema.structure() else { return };
     for field in this.fields.iter() {
-        if let Some(fill) = field.default.as_deref().or(field.zero.as_deref()) {
-            if wanting(field, map.get(field.name.as_ref())) {
-                // The texts were written at build time or checked with the schema; a bad one fills in nothing.
-                if let Ok(fill) = serde_json::from_str(fill) {
-                    map.insert(field.name.to_string(), fill);
-                }
-            }
+        // The texts were written at build time or checked with the schema; a bad one fills in nothing.
+        if let Some(fill) = field.default.as_deref().or(field.zero.as_deref())
+            && wanting(field, map.get(field.name.as_ref()))
+            && let Ok(fill) = serde_json::from_str(fill)
+        {
+            map.insert(field.name.to_string(), fill);
         }
         let inner = schema.of(field);
-        if has_parts(inner) {
-            if let Some(value) = map.get_mut(field.name.as_ref()) {
-                apply_defaults(inner, value);
-            }
+        if has_parts(inner)
+            && let Some(value) = map.get_mut(field.name.as_ref())
+        {
+            apply_defaults(inner, value);
         }
     }
 }
