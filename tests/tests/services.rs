@@ -59,7 +59,8 @@ fn a_cluster_ip_answers_from_everywhere_and_netfilter_knows_nothing() -> Result<
     let traffic = traffic::pods(&cluster.config, "default")?;
     for pod in cluster.pods_of("web")? {
         let name = pod["metadata"]["name"].as_str().context("a name")?;
-        let counted = traffic.get(name).with_context(|| format!("{name} is not in the agent's metrics"))?;
+        let counted =
+            traffic.get(name).with_context(|| format!("{name} is not among the pods that were counted"))?;
         assert!(counted.in_packets > 20 && counted.out_packets > 20, "{name}: {counted:?}");
         assert!(
             counted.in_bytes > counted.in_packets * 20 && counted.out_bytes > counted.out_packets * 20,
