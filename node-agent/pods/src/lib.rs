@@ -3,4 +3,17 @@
 //! [`core`] decides and is pure; everything beside it is a thin shell: the runtime, images, volumes, probes, the
 //! node's HTTPS server, addresses of pods, and the node's own object in the API.
 
+pub mod api;
+pub mod cgroup;
+pub mod context;
 pub mod core;
+pub mod cri;
+pub mod images;
+pub mod manager;
+pub mod network;
+pub mod node;
+pub mod ops;
+pub mod prober;
+pub mod server;
+pub mod volumes;
+pub mod worker;

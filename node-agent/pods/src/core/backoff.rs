@@ -59,3 +59,10 @@ pub fn go_duration(d: SignedDuration) -> String {
         format!("{}h{}m{}s", s / 3600, s / 60 % 60, s % 60)
     }
 }
+
+impl Backoff {
+    /// When the wait that began with the entry itself is over.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.updated.checked_add(self.delay).ok()
+    }
+}
