@@ -122,14 +122,24 @@ impl Gate {
     }
 }
 
+/// The eBPF programs: a workspace of their own.
+const PROGRAMS: &str = "ebpf/programs/Cargo.toml";
+
 fn fmt(gate: &Gate) -> Result<Verdict> {
     passthrough(cargo().current_dir(&gate.layout.root).args(["fmt", "--all", "--check"]))?;
+    let programs = ["fmt", "--manifest-path", PROGRAMS, "--check"];
+    passthrough(cargo().current_dir(&gate.layout.root).args(programs))?;
     Ok(Verdict::Passed)
 }
 
 fn clippy(gate: &Gate) -> Result<Verdict> {
     let mut clippy = gate.cargo(&["clippy", "--workspace", "--all-targets", "--locked"]);
     passthrough(clippy.args(["--", "-D", "warnings"]))?;
+    // Checked for this machine, not for BPF: lints need no library built from source.
+    let mut programs = cargo();
+    programs.current_dir(&gate.layout.root).args(["clippy", "--release", "--manifest-path", PROGRAMS]);
+    programs.arg("--target-dir").arg(gate.layout.target.join("ebpf-clippy"));
+    passthrough(programs.args(["--", "-D", "warnings"]))?;
     Ok(Verdict::Passed)
 }
 

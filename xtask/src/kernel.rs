@@ -50,8 +50,10 @@ pub fn ensure_mounted(kind: &str, at: &Path) -> Result<bool> {
     if mounts().iter().any(|mount| mount.kind == kind && mount.at == at) {
         return Ok(false);
     }
-    mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
-        .with_context(|| format!("cannot mount {kind} at {}", at.display()))?;
+    mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>).with_context(|| {
+        let need = "a node needs CAP_SYS_ADMIN and a kernel with eBPF (a plain container has neither)";
+        format!("cannot mount {kind} at {}: {need}", at.display())
+    })?;
     Ok(true)
 }
 
