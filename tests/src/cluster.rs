@@ -72,6 +72,26 @@ impl TestCluster {
         }
     }
 
+    /// Brings up a server alone: no node, no containers.
+    ///
+    /// # Errors
+    /// When it does not become ready; the message quotes its log.
+    pub fn start_control_plane() -> Result<Self> {
+        let (config, layout) = Self::plan()?;
+        let kubectl = xtask::kubectl::recent(&layout)?;
+        for folder in ["logs", "pids"] {
+            fs::create_dir_all(config.dir.join(folder))?;
+        }
+        config.save()?;
+        match up::start_server(&config, &layout).and_then(|_| Api::open(&config.kubeconfig())) {
+            Ok(api) => Ok(TestCluster { config, layout, api, kubectl }),
+            Err(error) => {
+                let _ = down::down(&config, false);
+                Err(error)
+            }
+        }
+    }
+
     /// Takes it down; gives what stayed behind.
     #[must_use]
     pub fn stop(self) -> Vec<String> {

@@ -32,7 +32,7 @@ fn cause(status: &Value, field: &str) {
 
 #[test]
 fn bad_input_is_refused_with_a_reason() -> Result<()> {
-    let cluster = TestCluster::start()?;
+    let cluster = TestCluster::start_control_plane()?;
     let api = &cluster.api;
     let absent = |name: &str| -> Result<()> {
         assert_eq!(api.get(&format!("{CONFIG_MAPS}/{name}"))?.status, 404, "{name} was written");

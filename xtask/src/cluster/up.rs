@@ -148,6 +148,11 @@ pub fn start_agent(config: &Config, layout: &Layout) -> Result<Process> {
     agent.arg("--tls-private-key-file").arg(credentials.join("tls.key"));
     agent.arg("--client-ca-file").arg(credentials.join("ca.crt"));
     agent.arg("--cni-socket").arg(config.cni_socket());
+    agent
+        .arg("--cni-conf-dir")
+        .arg(config.dir.join("cni/net.d"))
+        .arg("--cni-bin-dir")
+        .arg(config.dir.join("cni/bin"));
     agent.args([
         "--port",
         &config.agent_port.to_string(),
