@@ -1,1 +1,272 @@
-//! skep-scheduler.
+//! The scheduler: binds pods to nodes.
+//!
+//! [`core`] decides, from a pod and what is known of the cluster; this shell keeps that knowledge up to date
+//! from informers, asks for one decision after another, and writes bindings. A pod counts on its node from the
+//! decision on, so that the next one sees it before the API does.
+
+pub mod core;
+mod queue;
+
+use crate::core::model::{Node, Pod, Spread};
+use crate::core::plugins::spread::default_constraints;
+use crate::core::state::Cluster;
+use crate::core::{Decision, schedule};
+use parking_lot::Mutex;
+use queue::Queue;
+use serde_json::{Value, json};
+use skep_api::selector::Requirement;
+use skep_api::{LabelSelector, Status};
+use skep_client::{Change, Client, Collection, Informer, Patch, Recorder, Reference, WriteOptions};
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The name pods ask for in `spec.schedulerName`.
+pub const NAME: &str = "default-scheduler";
+
+struct State {
+    cluster: Cluster,
+    queue: Queue,
+    /// Decided and not yet seen bound.
+    assumed: HashSet<Box<str>>,
+    turn: usize,
+}
+
+struct Scheduler {
+    client: Arc<dyn Client>,
+    services: Informer,
+    sets: Informer,
+    events: Recorder,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+/// Runs the scheduler for as long as the runtime lives.
+pub async fn run(client: Arc<dyn Client>) {
+    let nodes = Informer::all(client.clone(), Collection::core("nodes"));
+    let pods = Informer::all(client.clone(), Collection::core("pods"));
+    let services = Informer::all(client.clone(), Collection::core("services"));
+    let sets = Informer::all(client.clone(), Collection::of("apps", "v1", "replicasets"));
+    for informer in [&nodes, &pods, &services, &sets] {
+        informer.synced().await;
+    }
+    let scheduler = Arc::new(Scheduler {
+        events: Recorder::start(client.clone(), NAME, ""),
+        client,
+        services,
+        sets,
+        state: Mutex::new(State {
+            cluster: Cluster::default(),
+            queue: Queue::default(),
+            assumed: HashSet::new(),
+            turn: 0,
+        }),
+        wake: Notify::new(),
+    });
+    follow(&nodes, scheduler.clone(), Scheduler::node_changed);
+    follow(&pods, scheduler.clone(), Scheduler::pod_changed);
+    loop {
+        let due = scheduler.drain();
+        match due {
+            Some(at) => {
+                tokio::select! {
+                    () = scheduler.wake.notified() => {}
+                    () = tokio::time::sleep_until(at) => {}
+                }
+            }
+            None => scheduler.wake.notified().await,
+        }
+    }
+}
+
+fn follow(informer: &Informer, scheduler: Arc<Scheduler>, note: fn(&Scheduler, &Change)) {
+    let mut changes = informer.subscribe();
+    let informer = informer.clone();
+    tokio::spawn(async move {
+        let _held = informer; // the view lives for as long as its changes are followed
+        while let Some(change) = changes.recv().await {
+            note(&scheduler, &change);
+            scheduler.wake.notify_one();
+        }
+    });
+}
+
+impl Scheduler {
+    fn node_changed(&self, change: &Change) {
+        let mut state = self.state.lock();
+        match (&change.old, &change.new) {
+            (old, Some(new)) => match Node::read(new) {
+                Ok(node) => {
+                    // A heartbeat makes no room.
+                    let same =
+                        old.as_ref().and_then(|o| Node::read(o).ok()).is_some_and(|o| alike(&o, &node));
+                    state.cluster.put_node(node);
+                    if !same {
+                        state.queue.wake();
+                    }
+                }
+                Err(error) => tracing::warn!(node = %new.meta().name, %error, "a node cannot be read"),
+            },
+            (Some(old), None) => state.cluster.remove_node(&old.meta().name),
+            (None, None) => {}
+        }
+    }
+
+    fn pod_changed(&self, change: &Change) {
+        let mut state = self.state.lock();
+        if let Some(old) = &change.old
+            && change.new.as_ref().is_none_or(|new| new.meta().uid != old.meta().uid)
+        {
+            state.cluster.remove_pod(&old.meta().uid);
+            state.assumed.remove(&old.meta().uid);
+            state.queue.remove(&old.meta().uid);
+            state.queue.wake();
+        }
+        let Some(new) = &change.new else { return };
+        let pod = Arc::new(Pod::read(new));
+        let uid = &pod.meta.uid;
+        if pod.waits_for(NAME) {
+            if !state.assumed.contains(uid) {
+                state.queue.put(pod);
+            }
+            return;
+        }
+        state.queue.remove(uid);
+        if !pod.node.is_empty() {
+            state.assumed.remove(uid);
+        }
+        let makes_room = pod.finished || change.old.is_none();
+        state.cluster.put_pod(pod);
+        if makes_room {
+            state.queue.wake(); // also what a new pod's affinity waited for
+        }
+    }
+
+    /// Decides for all pods that can be tried now; answers when the next can.
+    fn drain(self: &Arc<Self>) -> Option<Instant> {
+        loop {
+            let now = Instant::now();
+            let mut state = self.state.lock();
+            let Some(pod) = state.queue.pop(now) else { return state.queue.next_due() };
+            let defaults = if pod.spread.is_empty() { self.default_spread(&pod) } else { Vec::new() };
+            state.turn = state.turn.wrapping_add(1);
+            let turn = state.turn;
+            match schedule(&pod, &state.cluster, &defaults, turn) {
+                Decision::Bind(node) => {
+                    state.assumed.insert(pod.meta.uid.clone());
+                    state.cluster.put_pod(Arc::new(Pod { node: node.clone(), ..(*pod).clone() }));
+                    drop(state);
+                    tokio::spawn(self.clone().bind(pod, node));
+                }
+                Decision::Unschedulable(why) => {
+                    state.queue.fail(&pod.meta.uid, now);
+                    drop(state);
+                    tokio::spawn(self.clone().tell(pod, why));
+                }
+            }
+        }
+    }
+
+    /// Pods of one Service, or of one set, spread over nodes and zones where they do not say how.
+    fn default_spread(&self, pod: &Pod) -> Vec<Spread> {
+        let mut rows = Vec::new();
+        for service in self.services.namespace(&pod.meta.namespace) {
+            let tree = service.value();
+            let Some(selector) = tree.pointer("/spec/selector").and_then(Value::as_object) else { continue };
+            let all = selector
+                .iter()
+                .filter_map(|(k, v)| Some(Requirement::In(k.clone(), vec![v.as_str()?.to_owned()])));
+            let selector = LabelSelector(all.collect());
+            if !selector.is_everything() && selector.matches(&pod.meta.labels) {
+                rows.extend(selector.0);
+            }
+        }
+        if let Some(owner) = pod.meta.controller()
+            && let Some(set) = self.sets.get(&pod.meta.namespace, &owner.name)
+            && let Some(selector) = LabelSelector::from_structure(set.value().pointer("/spec/selector"))
+        {
+            rows.extend(selector.0);
+        }
+        if rows.is_empty() { Vec::new() } else { default_constraints(LabelSelector(rows)) }
+    }
+
+    async fn bind(self: Arc<Self>, pod: Arc<Pod>, node: String) {
+        let meta = &pod.meta;
+        let body = json!({
+            "apiVersion": "v1", "kind": "Binding",
+            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        });
+        let target = Collection::core("pods").item(&meta.namespace, &meta.name).sub("binding");
+        let about = reference(&pod);
+        match self.client.create_subresource(&target, body, &WriteOptions::default()).await {
+            Ok(_) => {
+                let message = format!("Successfully assigned {}/{} to {node}", meta.namespace, meta.name);
+                self.events.normal(&about, "Scheduled", message);
+            }
+            Err(status) => {
+                let mut state = self.state.lock();
+                state.assumed.remove(&meta.uid);
+                state.cluster.remove_pod(&meta.uid);
+                // Gone, or bound by somebody else: what the informer says next decides.
+                if !status.is_not_found() && !status.is_conflict() {
+                    state.queue.put(pod.clone());
+                    state.queue.fail(&meta.uid, Instant::now());
+                    state.queue.wake();
+                    tracing::warn!(pod = meta.key(), %status, "a binding failed; trying again");
+                }
+                drop(state);
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    async fn tell(self: Arc<Self>, pod: Arc<Pod>, why: String) {
+        self.events.warning(&reference(&pod), "FailedScheduling", why.clone());
+        if let Err(status) = self.write_condition(&pod, &why).await
+            && !status.is_not_found()
+        {
+            tracing::debug!(pod = pod.meta.key(), %status, "a condition was not written");
+        }
+    }
+
+    async fn write_condition(&self, pod: &Pod, why: &str) -> Result<(), Status> {
+        let target = Collection::core("pods").item(&pod.meta.namespace, &pod.meta.name);
+        let present = self.client.get(&target).await?;
+        let conditions = present.value().pointer("/status/conditions").cloned().unwrap_or_default();
+        let old = conditions.as_array().and_then(|c| c.iter().find(|c| c["type"] == "PodScheduled")).cloned();
+        if old.as_ref().is_some_and(|c| c["status"] == "False" && c["message"] == why) {
+            return Ok(());
+        }
+        let now =
+            jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
+        let since = old.filter(|c| c["status"] == "False").map(|c| c["lastTransitionTime"].clone());
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
+            "lastTransitionTime": since.unwrap_or_else(|| now.into()),
+        });
+        let patch = Patch::Strategic(
+            json!({"metadata": {"uid": pod.meta.uid}, "status": {"conditions": [condition]}}),
+        );
+        self.client.patch(&target.sub("status"), &patch, &WriteOptions::default()).await.map(|_| ())
+    }
+}
+
+fn alike(a: &Node, b: &Node) -> bool {
+    a.labels == b.labels
+        && a.taints == b.taints
+        && a.unschedulable == b.unschedulable
+        && a.allocatable == b.allocatable
+}
+
+fn reference(pod: &Pod) -> Reference {
+    Reference {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        namespace: pod.meta.namespace.to_string(),
+        name: pod.meta.name.to_string(),
+        uid: pod.meta.uid.to_string(),
+        field_path: String::new(),
+    }
+}

@@ -1,0 +1,327 @@
+//! What scheduling reads of pods and nodes, in the form it computes with.
+
+use super::resources::{Resources, pod_request};
+use serde::Deserialize;
+use serde_json::Value;
+use skep_api::Meta;
+use skep_api::selector::Requirement;
+use skep_api::taint::{Taint, Toleration};
+use skep_api::{LabelSelector, Object, ObjectError};
+use std::collections::BTreeMap;
+
+/// Labels, as objects carry them.
+pub type Labels = BTreeMap<Box<str>, Box<str>>;
+
+/// A pod as the scheduler sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Pod {
+    /// Namespace, name, uid, labels.
+    pub meta: Meta,
+    /// Where it is bound, empty while it is not.
+    pub node: String,
+    /// What it asks for.
+    pub request: Resources,
+    /// Host ports it takes: address, protocol, port.
+    pub host_ports: Vec<HostPort>,
+    /// What it puts up with.
+    pub tolerations: Vec<Toleration>,
+    /// `spec.nodeSelector`.
+    pub node_selector: BTreeMap<String, String>,
+    /// Terms of which one must match; none where there is no such affinity.
+    pub required_terms: Option<Vec<NodeTerm>>,
+    /// Terms that are good to match, with their weights.
+    pub preferred_terms: Vec<(i64, NodeTerm)>,
+    /// `spec.topologySpreadConstraints`.
+    pub spread: Vec<Spread>,
+    /// Pods it must be near to.
+    pub affinity: Vec<PodTerm>,
+    /// Pods it must not be near to.
+    pub anti_affinity: Vec<PodTerm>,
+    /// Pods it should be near to (weight above zero) or away from (below).
+    pub preferred_affinity: Vec<(i64, PodTerm)>,
+    /// `spec.priority`; higher goes first.
+    pub priority: i64,
+    /// `spec.schedulerName`.
+    pub scheduler: String,
+    /// Gates that are still closed.
+    pub gated: bool,
+    /// Finished pods take nothing.
+    pub finished: bool,
+}
+
+/// A host port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// `0.0.0.0` for all.
+    pub ip: String,
+    /// `TCP`, `UDP`, `SCTP`.
+    pub protocol: String,
+    /// Its number.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// Whether both cannot be on one node.
+    pub fn conflicts(&self, other: &HostPort) -> bool {
+        let any = |ip: &str| ip == "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.ip == other.ip || any(&self.ip) || any(&other.ip))
+    }
+}
+
+/// A node selector term: all of its rows must hold; one without rows matches nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeTerm {
+    /// On labels.
+    pub labels: Vec<Requirement>,
+    /// On `metadata.name`.
+    pub names: Vec<Requirement>,
+    /// A row could not be read; such a term matches nothing.
+    pub broken: bool,
+}
+
+impl NodeTerm {
+    fn read(term: &Value) -> Self {
+        let rows = |key: &str| -> Vec<Option<Requirement>> {
+            let list = term.get(key).and_then(Value::as_array);
+            list.into_iter().flatten().map(Requirement::from_structure).collect()
+        };
+        let (labels, names) = (rows("matchExpressions"), rows("matchFields"));
+        let broken = labels.iter().chain(&names).any(Option::is_none);
+        NodeTerm {
+            labels: labels.into_iter().flatten().collect(),
+            names: names.into_iter().flatten().collect(),
+            broken,
+        }
+    }
+
+    /// Whether a node matches.
+    pub fn matches(&self, node: &Node) -> bool {
+        if self.broken || (self.labels.is_empty() && self.names.is_empty()) {
+            return false;
+        }
+        let name: Labels = [("metadata.name".into(), node.name.as_str().into())].into();
+        self.labels.iter().all(|r| r.matches(&node.labels)) && self.names.iter().all(|r| r.matches(&name))
+    }
+}
+
+/// A topology spread constraint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// The largest difference allowed between domains.
+    pub max_skew: i64,
+    /// The node label that makes a domain.
+    pub topology_key: String,
+    /// `DoNotSchedule`, as opposed to `ScheduleAnyway`.
+    pub hard: bool,
+    /// Which pods count.
+    pub selector: LabelSelector,
+    /// Fewer domains than this count as an empty one.
+    pub min_domains: Option<usize>,
+    /// `nodeAffinityPolicy: Honor`: only nodes that the pod's node affinity allows count.
+    pub honor_affinity: bool,
+    /// `nodeTaintsPolicy: Honor`: only nodes whose taints the pod tolerates count.
+    pub honor_taints: bool,
+}
+
+/// A term of inter-pod affinity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodTerm {
+    /// Which pods.
+    pub selector: LabelSelector,
+    /// In which namespaces; none is all.
+    pub namespaces: Option<Vec<String>>,
+    /// What "near" means: nodes with the same value of this label.
+    pub topology_key: String,
+}
+
+impl PodTerm {
+    /// Whether a pod is one the term speaks of.
+    pub fn selects(&self, pod: &Pod) -> bool {
+        self.namespaces.as_ref().is_none_or(|n| n.iter().any(|ns| **ns == *pod.meta.namespace))
+            && self.selector.matches(&pod.meta.labels)
+    }
+}
+
+/// A node as the scheduler sees it, without its pods.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its taints.
+    pub taints: Vec<Taint>,
+    /// `spec.unschedulable`.
+    pub unschedulable: bool,
+    /// What pods may take in all.
+    pub allocatable: Resources,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct NodeTree {
+    metadata: Meta,
+    spec: NodeSpec,
+    status: NodeStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct NodeSpec {
+    taints: Option<Vec<Taint>>,
+    unschedulable: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct NodeStatus {
+    allocatable: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// Reads a node.
+    pub fn read(object: &Object) -> Result<Self, ObjectError> {
+        let tree: NodeTree = object.decode()?;
+        Ok(Node {
+            name: tree.metadata.name.to_string(),
+            labels: tree.metadata.labels,
+            taints: tree.spec.taints.unwrap_or_default(),
+            unschedulable: tree.spec.unschedulable,
+            allocatable: Resources::read(&tree.status.allocatable),
+        })
+    }
+}
+
+fn list<'a>(tree: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    tree.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text(tree: &Value, key: &str) -> String {
+    tree.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn parse<T: serde::de::DeserializeOwned + Default>(tree: &Value, pointer: &str) -> T {
+    tree.pointer(pointer).and_then(|v| serde_json::from_value(v.clone()).ok()).unwrap_or_default()
+}
+
+impl Pod {
+    /// Reads a pod.
+    pub fn read(object: &Object) -> Self {
+        Pod::from_tree(object.meta().clone(), &object.value())
+    }
+
+    /// Reads a pod from its tree.
+    pub fn from_tree(meta: Meta, tree: &Value) -> Self {
+        let spec = tree.get("spec").unwrap_or(&Value::Null);
+        let namespace = meta.namespace.to_string();
+        let phase = tree.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
+        let affinity = spec.get("affinity").unwrap_or(&Value::Null);
+        let required = affinity
+            .pointer("/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
+        let terms = |kind: &str| -> Vec<PodTerm> {
+            let pointer = format!("/{kind}/requiredDuringSchedulingIgnoredDuringExecution");
+            list(affinity, &pointer).filter_map(|t| pod_term(t, &namespace, &meta.labels)).collect()
+        };
+        let preferred = |kind: &str, sign: i64| -> Vec<(i64, PodTerm)> {
+            let pointer = format!("/{kind}/preferredDuringSchedulingIgnoredDuringExecution");
+            let rows = list(affinity, &pointer);
+            let read = |row: &Value| {
+                let term = pod_term(row.get("podAffinityTerm")?, &namespace, &meta.labels)?;
+                Some((sign * row.get("weight")?.as_i64()?, term))
+            };
+            rows.filter_map(read).collect()
+        };
+        let mut preferred_affinity = preferred("podAffinity", 1);
+        preferred_affinity.extend(preferred("podAntiAffinity", -1));
+        Pod {
+            node: text(spec, "nodeName"),
+            request: pod_request(spec),
+            host_ports: host_ports(spec),
+            tolerations: parse(spec, "/tolerations"),
+            node_selector: parse(spec, "/nodeSelector"),
+            required_terms: required
+                .and_then(Value::as_array)
+                .map(|t| t.iter().map(NodeTerm::read).collect()),
+            preferred_terms: list(affinity, "/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution")
+                .filter_map(|row| {
+                    Some((row.get("weight")?.as_i64()?, NodeTerm::read(row.get("preference")?)))
+                })
+                .collect(),
+            spread: list(spec, "/topologySpreadConstraints")
+                .filter_map(|c| spread(c, &meta.labels))
+                .collect(),
+            affinity: terms("podAffinity"),
+            anti_affinity: terms("podAntiAffinity"),
+            preferred_affinity,
+            priority: spec.get("priority").and_then(Value::as_i64).unwrap_or(0),
+            scheduler: text(spec, "schedulerName"),
+            gated: list(spec, "/schedulingGates").next().is_some(),
+            finished: matches!(phase, "Succeeded" | "Failed"),
+            meta,
+        }
+    }
+
+    /// Whether it waits for this scheduler.
+    pub fn waits_for(&self, scheduler: &str) -> bool {
+        self.node.is_empty()
+            && !self.gated
+            && !self.finished
+            && !self.meta.deleting()
+            && self.scheduler == scheduler
+    }
+}
+
+fn host_ports(spec: &Value) -> Vec<HostPort> {
+    let long = list(spec, "/initContainers").filter(|c| c["restartPolicy"] == "Always");
+    let ports = list(spec, "/containers").chain(long).flat_map(|c| list(c, "/ports"));
+    let read = |port: &Value| {
+        let number = port.get("hostPort")?.as_u64().and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0)?;
+        let or = |key: &str, default: &str| {
+            Some(text(port, key)).filter(|t| !t.is_empty()).unwrap_or(default.into())
+        };
+        Some(HostPort { ip: or("hostIP", "0.0.0.0"), protocol: or("protocol", "TCP"), port: number })
+    };
+    ports.filter_map(read).collect()
+}
+
+/// `matchLabelKeys` adds the pod's own values of these labels to a selector.
+fn narrowed(mut selector: LabelSelector, keys: &Value, labels: &Labels) -> LabelSelector {
+    for key in keys.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if let Some(value) = labels.get(key) {
+            selector.0.push(Requirement::In(key.to_owned(), vec![value.to_string()]));
+        }
+    }
+    selector
+}
+
+fn spread(row: &Value, labels: &Labels) -> Option<Spread> {
+    let selector = LabelSelector::from_structure(row.get("labelSelector"))?;
+    Some(Spread {
+        max_skew: row.get("maxSkew")?.as_i64()?,
+        topology_key: text(row, "topologyKey"),
+        hard: text(row, "whenUnsatisfiable") != "ScheduleAnyway",
+        selector: narrowed(selector, &row["matchLabelKeys"], labels),
+        min_domains: row.get("minDomains").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()),
+        honor_affinity: text(row, "nodeAffinityPolicy") != "Ignore",
+        honor_taints: text(row, "nodeTaintsPolicy") == "Honor",
+    })
+}
+
+fn pod_term(row: &Value, namespace: &str, labels: &Labels) -> Option<PodTerm> {
+    let selector = LabelSelector::from_structure(row.get("labelSelector"))?;
+    let named: Vec<String> = parse(row, "/namespaces");
+    // An empty namespace selector is all namespaces; one that selects by label needs the namespaces' labels.
+    let by_selector = row.get("namespaceSelector").and_then(|s| LabelSelector::from_structure(Some(s)));
+    let namespaces = match by_selector {
+        Some(selector) if selector.is_everything() => None,
+        _ if named.is_empty() => Some(vec![namespace.to_owned()]),
+        _ => Some(named),
+    };
+    Some(PodTerm {
+        selector: narrowed(selector, &row["matchLabelKeys"], labels),
+        namespaces,
+        topology_key: text(row, "topologyKey"),
+    })
+}

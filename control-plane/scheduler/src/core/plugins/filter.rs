@@ -1,0 +1,65 @@
+//! Which nodes a pod cannot go to, and why: one function a reason.
+
+use crate::core::model::{Node, Pod};
+use crate::core::state::NodeInfo;
+use skep_api::taint::Taint;
+
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// Why a node will not do; none where it will. The reasons are upstream's, which `kubectl describe` shows.
+pub fn reasons(pod: &Pod, node: &Node, info: &NodeInfo) -> Vec<String> {
+    // In upstream's order; the first that objects speaks, except that all missing resources are named.
+    for objection in [unschedulable(pod, node), taints(pod, node), affinity(pod, node), ports(pod, info)] {
+        if let Some(reason) = objection {
+            return vec![reason];
+        }
+    }
+    resources(pod, node, info)
+}
+
+fn unschedulable(pod: &Pod, node: &Node) -> Option<String> {
+    let taint = Taint { key: UNSCHEDULABLE.into(), effect: "NoSchedule".into(), ..Taint::default() };
+    let stands = node.unschedulable && !pod.tolerations.iter().any(|t| t.tolerates(&taint));
+    stands.then(|| "node(s) were unschedulable".into())
+}
+
+/// The first taint that keeps a pod away.
+pub fn untolerated<'n>(pod: &Pod, node: &'n Node) -> Option<&'n Taint> {
+    let keeps_away = |t: &&Taint| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute");
+    node.taints.iter().filter(keeps_away).find(|taint| !pod.tolerations.iter().any(|t| t.tolerates(taint)))
+}
+
+fn taints(pod: &Pod, node: &Node) -> Option<String> {
+    untolerated(pod, node).map(|_| "node(s) had untolerated taint(s)".into())
+}
+
+/// Whether the pod's node selector and required affinity allow the node.
+pub fn allows(pod: &Pod, node: &Node) -> bool {
+    let labelled =
+        |(key, value): (&String, &String)| node.labels.get(key.as_str()).is_some_and(|l| **l == **value);
+    pod.node_selector.iter().all(labelled)
+        && pod.required_terms.as_ref().is_none_or(|terms| terms.iter().any(|t| t.matches(node)))
+}
+
+fn affinity(pod: &Pod, node: &Node) -> Option<String> {
+    (!allows(pod, node)).then(|| "node(s) didn't match Pod's node affinity/selector".into())
+}
+
+fn ports(pod: &Pod, info: &NodeInfo) -> Option<String> {
+    let taken = || info.pods.values().flat_map(|p| &p.host_ports);
+    let clash = pod.host_ports.iter().any(|want| taken().any(|have| have.conflicts(want)));
+    clash.then(|| "node(s) didn't have free ports for the requested pod ports".into())
+}
+
+fn resources(pod: &Pod, node: &Node, info: &NodeInfo) -> Vec<String> {
+    let mut out = Vec::new();
+    if i64::try_from(info.pods.len()).unwrap_or(i64::MAX) >= node.allocatable.get("pods") {
+        out.push("Too many pods".to_owned());
+    }
+    for (name, want) in pod.request.iter().filter(|(_, want)| *want > 0) {
+        if want > node.allocatable.get(name) - info.requested.get(name) {
+            out.push(format!("Insufficient {name}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,101 @@
+//! What is where: nodes with the pods on them, kept by difference.
+
+use super::model::{Node, Pod};
+use super::resources::Resources;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// A node with its pods.
+#[derive(Clone, Debug, Default)]
+pub struct NodeInfo {
+    /// The node; none while only pods that name it are known.
+    pub node: Option<Node>,
+    /// Its pods, by uid; finished ones are left out.
+    pub pods: HashMap<Box<str>, Arc<Pod>>,
+    /// What they ask for.
+    pub requested: Resources,
+    /// What they count as in scores.
+    pub scored: Resources,
+}
+
+impl NodeInfo {
+    fn add(&mut self, pod: Arc<Pod>) {
+        self.remove(&pod.meta.uid);
+        self.requested.add(&pod.request);
+        self.scored.add(&scored(&pod));
+        self.pods.insert(pod.meta.uid.clone(), pod);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        if let Some(pod) = self.pods.remove(uid) {
+            self.requested.sub(&pod.request);
+            self.scored.sub(&scored(&pod));
+        }
+    }
+}
+
+/// A pod's amounts as scores count them.
+pub fn scored(pod: &Pod) -> Resources {
+    let text = |name: &str, unit: &str| (name.to_owned(), format!("{}{unit}", pod.request.scored(name)));
+    Resources::read(&BTreeMap::from([text("cpu", "m"), text("memory", "")]))
+}
+
+/// The cluster as the scheduler sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    nodes: BTreeMap<String, NodeInfo>,
+    /// Where each pod is counted.
+    placed: HashMap<Box<str>, String>,
+}
+
+impl Cluster {
+    /// Nodes that are known, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Node, &NodeInfo)> {
+        self.nodes.values().filter_map(|info| info.node.as_ref().map(|node| (node, info)))
+    }
+
+    /// All pods that are counted somewhere, with their nodes.
+    pub fn pods(&self) -> impl Iterator<Item = (&Node, &Arc<Pod>)> {
+        self.nodes().flat_map(|(node, info)| info.pods.values().map(move |pod| (node, pod)))
+    }
+
+    /// Takes note of a node.
+    pub fn put_node(&mut self, node: Node) {
+        let name = node.name.clone();
+        self.nodes.entry(name).or_default().node = Some(node);
+    }
+
+    /// Takes note that a node is gone; its pods stay counted until they are gone too.
+    pub fn remove_node(&mut self, name: &str) {
+        if let Some(info) = self.nodes.get_mut(name) {
+            info.node = None;
+            if info.pods.is_empty() {
+                self.nodes.remove(name);
+            }
+        }
+    }
+
+    /// Counts a pod on its node, or nowhere while it has none or has finished.
+    pub fn put_pod(&mut self, pod: Arc<Pod>) {
+        if pod.node.is_empty() || pod.finished {
+            self.remove_pod(&pod.meta.uid);
+            return;
+        }
+        if self.placed.get(&pod.meta.uid).is_some_and(|at| *at != pod.node) {
+            self.remove_pod(&pod.meta.uid);
+        }
+        self.placed.insert(pod.meta.uid.clone(), pod.node.clone());
+        self.nodes.entry(pod.node.clone()).or_default().add(pod);
+    }
+
+    /// Counts a pod no more.
+    pub fn remove_pod(&mut self, uid: &str) {
+        let Some(at) = self.placed.remove(uid) else { return };
+        if let Some(info) = self.nodes.get_mut(&at) {
+            info.remove(uid);
+            if info.pods.is_empty() && info.node.is_none() {
+                self.nodes.remove(&at);
+            }
+        }
+    }
+}
