@@ -1,3 +1,294 @@
-//! skep-agent.
+//! skep-agent: the node's agent. This file only wires: flags, the API client, informers, the dataplane, pods, the
+//! server, and the end on SIGTERM, which leaves pods and programs as they are.
 
-fn main() {}
+mod flags;
+mod plane;
+mod services;
+
+use anyhow::Context as _;
+use clap::Parser;
+use flags::Flags;
+use plane::Plane;
+use skep_client::{Client, Collection, Config, HttpClient, Informer};
+use skep_dataplane::{Config as PlaneConfig, Dataplane, TcMode};
+use skep_pods::api::Api;
+use skep_pods::cgroup::Cgroups;
+use skep_pods::context::Context;
+use skep_pods::core::sandbox::{Node, Resolver};
+use skep_pods::cri::Runtime;
+use skep_pods::manager::Pods;
+use skep_pods::network::{Config as NetworkConfig, Network, ipam::Range};
+use skep_pods::node::{Facts, NodeObject};
+use skep_pods::server::{self, Server};
+use skep_pods::volumes::Volumes;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    let level = match flags.verbose {
+        0 => "info",
+        1 => "info,skep_agent=debug,skep_pods=debug,skep_client=debug,skep_dataplane=debug",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_keep_alive(Duration::from_secs(5))
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(run(flags));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// The interface of the IPv4 default route.
+fn default_uplink() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/net/route").ok()?;
+    text.lines().skip(1).find_map(|l| {
+        let mut f = l.split_whitespace();
+        let (name, to) = (f.next()?, f.next()?);
+        (to == "00000000").then(|| name.to_owned())
+    })
+}
+
+/// The node's cgroup below the root of the hierarchies.
+fn cgroup_of(flags: &Flags, cgroups: &Cgroups) -> anyhow::Result<(PathBuf, String)> {
+    let mount = cgroups.unified().context("no cgroup2 hierarchy is mounted")?.to_path_buf();
+    let root = flags.cgroup_root.clone().unwrap_or_else(|| mount.clone());
+    let below = root
+        .strip_prefix(&mount)
+        .with_context(|| format!("--cgroup-root {} is not below {}", root.display(), mount.display()))?;
+    let path = format!("/{}", below.display());
+    Ok((root, path))
+}
+
+async fn run(flags: Flags) -> anyhow::Result<()> {
+    let began = Instant::now();
+    std::fs::create_dir_all(&flags.data_dir)?;
+    let cgroups = Arc::new(Cgroups::discover());
+    let (cgroup_root, cgroup) = cgroup_of(&flags, &cgroups)?;
+    if cgroup != "/" {
+        cgroups.ensure(&cgroup, None).context("the node's cgroup")?;
+    }
+    // Packets between pods and the world outside pass through this host.
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")?;
+
+    let config = Config::from_file(&flags.kubeconfig).context("--kubeconfig")?;
+    let client: Arc<dyn Client> = Arc::new(HttpClient::new(&config, "skep-agent").context("API client")?);
+    let uplink = flags.uplink.clone().or_else(default_uplink);
+    let node_v4 = match flags.node_ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    };
+    let plane_config = PlaneConfig {
+        cluster: flags.cluster_name.clone(),
+        node: flags.node_name.clone(),
+        bpffs: flags.bpffs.clone(),
+        cgroup_root,
+        object: flags.bpf_object.clone(),
+        cluster_cidr: flags.cluster_cidr.parse()?,
+        service_cidr: flags.service_cluster_ip_range.parse()?,
+        uplink: uplink.clone(),
+        node_addr: node_v4,
+        tc: TcMode::Probe,
+    };
+    let dataplane = tokio::task::spawn_blocking(move || Dataplane::open(plane_config)).await?;
+    let plane = Plane(Arc::new(dataplane.context("dataplane")?));
+    tracing::info!(report = ?plane.0.opened(), "dataplane open");
+
+    let network = Network::open(
+        NetworkConfig {
+            data_dir: flags.data_dir.clone(),
+            socket: flags.cni_socket.clone(),
+            conf_dir: flags.cni_conf_dir.clone(),
+            bin_dir: flags.cni_bin_dir.clone(),
+            node_ip: node_v4,
+            uplink,
+        },
+        Arc::new(plane.clone()),
+    )
+    .context("pod addresses")?;
+    network.adopt().await;
+    tokio::spawn({
+        let network = network.clone();
+        async move {
+            if let Err(error) = network.serve().await {
+                tracing::error!(%error, "the network plugin's socket is lost");
+            }
+        }
+    });
+
+    let (memory, cores) = skep_pods::node::capacity();
+    let node = Arc::new(Node {
+        name: flags.node_name.clone(),
+        ips: vec![flags.node_ip.to_string()],
+        log_dir: flags.data_dir.join("logs"),
+        data_dir: flags.data_dir.clone(),
+        memory,
+        cpu_milli: cores * 1000,
+        cgroup,
+        cluster_dns: flags.cluster_dns.clone(),
+        cluster_domain: flags.cluster_domain.clone(),
+        resolver: Resolver::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+        hosts: std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+    });
+    let rt = Runtime::new(&flags.container_runtime_endpoint)?;
+    let api = Api::new(client.clone(), &flags.node_name);
+
+    let listener = TcpListener::bind(("0.0.0.0", flags.port)).await.context("--port")?;
+    let tls = server::tls(&flags.tls_cert_file, &flags.tls_private_key_file, &flags.client_ca_file)?;
+    let health = TcpListener::bind(("127.0.0.1", flags.healthz_port)).await.context("--healthz-port")?;
+    tokio::spawn(server::health(health));
+
+    let services = Informer::all(client.clone(), Collection::core("services"));
+    let slices = Informer::all(client.clone(), Collection::of("discovery.k8s.io", "v1", "endpointslices"));
+    tokio::spawn(follow_services(plane.clone(), services.clone(), slices.clone(), flags.node_name.clone()));
+
+    let facts = Facts::gather(&rt, &flags.data_dir).await;
+    let object = NodeObject::new(api.clone(), rt.clone(), node.clone(), facts, flags.port);
+    let mut pause = Duration::from_millis(100);
+    while let Err(e) = object.register().await {
+        tracing::warn!(error = %e.message, "node not registered yet");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    let nodes = Informer::start(
+        client.clone(),
+        Collection::core("nodes"),
+        "",
+        &format!("metadata.name={}", flags.node_name),
+    );
+    tokio::spawn(follow_range(network.clone(), nodes, flags.node_name.clone()));
+    tokio::spawn(object.clone().keep_lease());
+    tokio::spawn(object.keep_status());
+
+    let environment = services.clone();
+    let context = Context {
+        rt: rt.clone(),
+        api: api.clone(),
+        volumes: Volumes::new(api, node.clone()),
+        node,
+        cgroups,
+        services: Arc::new(move || services::environment(&environment)),
+        began,
+    };
+    let pods = Pods::new(context);
+    tokio::spawn(Server::new(pods.clone(), Arc::new(plane)).run(listener, tls));
+    tokio::spawn(reconcile_network(network, rt));
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let work = async {
+        // Environments show Services, so no container is made before they are known.
+        services.synced().await;
+        let own = Informer::start(
+            client,
+            Collection::core("pods"),
+            "",
+            &format!("spec.nodeName={}", flags.node_name),
+        );
+        pods.run(own).await;
+    };
+    tokio::select! {
+        () = work => anyhow::bail!("the view of the node's pods has ended"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending; pods and programs stay");
+    Ok(())
+}
+
+/// Brings the dataplane's tables up to date at each change, once Services and EndpointSlices are both known.
+async fn follow_services(plane: Plane, services: Informer, slices: Informer, node: String) {
+    let (mut a, mut b) = (services.subscribe(), slices.subscribe());
+    services.synced().await;
+    slices.synced().await;
+    let mut last = None;
+    loop {
+        while a.try_recv().is_ok() || b.try_recv().is_ok() {}
+        let view = services::view(&services, &slices, &node);
+        let mut retry = None;
+        if last.as_ref() != Some(&view) {
+            let p = plane.clone();
+            let v = view.clone();
+            match tokio::task::spawn_blocking(move || p.0.sync_services(&v)).await {
+                Ok(Ok(report)) => {
+                    tracing::debug!(?report, "services synced");
+                    for c in &report.conflicts {
+                        tracing::warn!("service address conflict: {c}");
+                    }
+                    last = Some(view);
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "services not synced");
+                    retry = Some(Duration::from_secs(1));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "services not synced");
+                    retry = Some(Duration::from_secs(1));
+                }
+            }
+        }
+        let pause = retry.unwrap_or(Duration::from_secs(600));
+        tokio::select! {
+            x = a.recv() => if x.is_none() { return },
+            x = b.recv() => if x.is_none() { return },
+            () = tokio::time::sleep(pause) => {}
+        }
+        // A few changes usually come together.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits for the node's pod range, then makes the network ready for the runtime.
+async fn follow_range(network: Network, nodes: Informer, name: String) {
+    let mut changes = nodes.subscribe();
+    nodes.synced().await;
+    let plugin = std::env::current_exe()
+        .ok()
+        .and_then(|p| p.parent().map(|d| d.join("skep-cni")))
+        .unwrap_or_else(|| Path::new("skep-cni").to_path_buf());
+    loop {
+        let range =
+            nodes.get("", &name).and_then(|o| o.value()["spec"]["podCIDR"].as_str().and_then(Range::parse));
+        if let Some(range) = range {
+            network.set_range(range).await;
+            match network.install(&plugin) {
+                Ok(()) => {
+                    tracing::info!(?range, "pod network ready");
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(plugin = %plugin.display(), %error, "network plugin not installed");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            }
+        }
+        if changes.recv().await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Gives addresses back that no sandbox holds, now and every minute.
+async fn reconcile_network(network: Network, rt: Runtime) {
+    loop {
+        if let Ok(all) = rt.list().await {
+            let alive: HashSet<String> =
+                all.values().flat_map(|(s, _)| s.iter().map(|s| s.id.clone())).collect();
+            network.reconcile(&alive).await;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
