@@ -1,7 +1,9 @@
 //! What the kernel tests share: a network namespace, a BPF file system and a cgroup of their own, all of which
 //! the kernel takes back when the test ends, however it ends.
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+pub mod packet;
 pub mod wire;
 
 use std::fs;
@@ -61,6 +63,7 @@ impl Sandbox {
     fn new(turn: MutexGuard<'static, ()>) -> Self {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        wire::quiet();
         wire::up(1);
         let name = format!("skep-dataplane-test-{}", std::process::id());
         let dir = std::env::temp_dir().join(&name);
@@ -138,6 +141,7 @@ impl Netns {
     pub fn new() -> Self {
         let thread = std::thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            wire::quiet();
             wire::up(1);
             fs::File::open("/proc/thread-self/ns/net").unwrap()
         });

@@ -17,6 +17,11 @@ pub fn netlink<T>(work: impl AsyncFnOnce(&Handle) -> Result<T, rtnetlink::Error>
     })
 }
 
+/// New interfaces of this namespace send nothing of their own accord (IPv6 would).
+pub fn quiet() {
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+}
+
 /// Sets an interface up.
 pub fn up(ifindex: u32) {
     netlink(async |h| h.link().set(LinkUnspec::new_with_index(ifindex).up().build()).execute().await);

@@ -1,0 +1,305 @@
+//! Every branch of every tc program, on golden packets: `BPF_PROG_TEST_RUN` hands the packet to the program and
+//! gives back what became of it.
+
+mod common;
+
+use std::net::Ipv4Addr;
+
+use aya::maps::{Array, Map, MapData};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use common::packet::{Ip, Packet};
+use common::{Netns, Sandbox, sandboxed, wire};
+use skep_abi::packet::{ICMP_ECHO, ICMP_ECHO_REPLY};
+use skep_dataplane::{Config, Counters, Dataplane, DropReason, PodAttachment};
+
+const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+const POD_A: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
+const POD_B: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 6);
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 244, 9, 9);
+
+/// Verdicts as `BPF_PROG_TEST_RUN` returns them.
+const NEXT: u32 = u32::MAX;
+const DROP: u32 = 2;
+const REDIRECT: u32 = 7;
+
+/// A node with an uplink and two pods.
+struct Node {
+    dataplane: Dataplane,
+    a: u32,
+    b: u32,
+    uplink: u32,
+    _far: [Netns; 3],
+}
+
+impl Node {
+    fn new(sandbox: &Sandbox) -> Self {
+        let far = [Netns::new(), Netns::new(), Netns::new()];
+        let uplink = wire::veth("uplink", &far[0]);
+        wire::address(uplink, NODE, 24);
+        let config = Config { uplink: Some("uplink".into()), ..sandbox.config() };
+        let dataplane = Dataplane::open(config).unwrap_or_else(|e| panic!("{e}"));
+        let (a, b) = (wire::veth("vetha", &far[1]), wire::veth("vethb", &far[2]));
+        for (ifindex, addr, name) in [(a, POD_A, "a"), (b, POD_B, "b")] {
+            assert!(!dataplane.attach_pod(&pod(ifindex, addr, name)).unwrap());
+        }
+        Self { dataplane, a, b, uplink, _far: far }
+    }
+
+    fn drops(&self) -> Vec<(DropReason, bool, u64)> {
+        let counters = self.dataplane.counters().unwrap();
+        counters.node_drops.iter().map(|(_, d)| (d.reason, d.inbound, d.packets)).collect()
+    }
+}
+
+fn pod(ifindex: u32, addr: Ipv4Addr, name: &str) -> PodAttachment {
+    PodAttachment {
+        ifindex,
+        addresses: vec![addr.into()],
+        uid: format!("uid-{name}"),
+        namespace: "default".into(),
+        name: name.into(),
+    }
+}
+
+/// Runs a pinned program on a packet that is on an interface.
+fn run(sandbox: &Sandbox, program: &str, ifindex: u32, packet: &Packet) -> (u32, Packet) {
+    let program = SchedClassifier::from_pin(sandbox.program(program)).unwrap();
+    let mut context = [0_u8; 192];
+    context[40..44].copy_from_slice(&ifindex.to_ne_bytes()); // __sk_buff.ifindex
+    let mut out = vec![0_u8; packet.0.len() + 64];
+    let options = TestRunOptions {
+        data_in: Some(&packet.0),
+        data_out: Some(&mut out),
+        ctx_in: Some(&context),
+        ..TestRunOptions::default()
+    };
+    let result = program.test_run(options).unwrap();
+    out.truncate(result.data_size_out as usize);
+    (result.return_value, Packet(out))
+}
+
+fn traffic(counters: &Counters, ifindex: u32) -> (u64, u64, u64, u64) {
+    let t = counters.pods.iter().find(|p| p.pod.ifindex == ifindex).unwrap().traffic;
+    (t.rx_packets, t.rx_bytes, t.tx_packets, t.tx_bytes)
+}
+
+#[test]
+fn packets_of_pods_are_counted_and_handed_over() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        let to_b = Packet::tcp(Ip::new(POD_A, POD_B), 40_000, 80, 0x02);
+        let len = to_b.0.len() as u64;
+        let (verdict, out) = run(sandbox, "skep_from_pod", node.a, &to_b);
+        assert_eq!((verdict, &out), (REDIRECT, &to_b), "to a pod of this node");
+        let counters = node.dataplane.counters().unwrap();
+        assert_eq!(traffic(&counters, node.a), (0, 0, 1, len));
+        assert_eq!(traffic(&counters, node.b), (1, len, 0, 0));
+        for (what, packet) in [
+            ("outside", Packet::tcp(Ip::new(POD_A, OUTSIDE), 40_000, 80, 0x02)),
+            ("pod elsewhere", Packet::tcp(Ip::new(POD_A, ELSEWHERE), 40_000, 80, 0x02)),
+            ("itself", Packet::tcp(Ip::new(POD_A, POD_A), 40_000, 80, 0x02)),
+            ("ARP", Packet::arp()),
+        ] {
+            assert_eq!(run(sandbox, "skep_from_pod", node.a, &packet), (NEXT, packet), "{what}");
+        }
+        assert_eq!(traffic(&node.dataplane.counters().unwrap(), node.a).2, 5);
+        let (verdict, out) = run(sandbox, "skep_to_pod", node.a, &to_b);
+        assert_eq!((verdict, out), (NEXT, to_b));
+        assert_eq!(traffic(&node.dataplane.counters().unwrap(), node.a).0, 1);
+        // An interface that is no pod's is not counted.
+        assert_eq!(run(sandbox, "skep_to_pod", node.uplink, &Packet::arp()).0, NEXT);
+        assert!(node.dataplane.detach_pod(node.b).unwrap());
+        let to_b = Packet::tcp(Ip::new(POD_A, POD_B), 40_000, 80, 0x02);
+        assert_eq!(run(sandbox, "skep_from_pod", node.a, &to_b).0, NEXT, "a pod that is gone");
+    });
+}
+
+#[test]
+fn connections_to_the_outside_carry_the_nodes_address_and_come_back() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        let packets = [
+            Packet::tcp(Ip::new(POD_A, OUTSIDE), 40_000, 443, 0x02),
+            Packet::udp(Ip::new(POD_A, OUTSIDE), 40_000, 53, true),
+            Packet::udp(Ip::new(POD_A, OUTSIDE), 40_001, 53, false),
+            Packet::icmp(Ip::new(POD_A, OUTSIDE), ICMP_ECHO, 77),
+            Packet::tcp(Ip { options: 2, ..Ip::new(POD_B, OUTSIDE) }, 40_000, 443, 0x02),
+        ];
+        let mut ports = Vec::new();
+        for packet in packets {
+            let (verdict, out) = run(sandbox, "skep_to_net", node.uplink, &packet);
+            assert_eq!(verdict, NEXT);
+            assert_eq!((out.src(), out.dst()), (NODE, OUTSIDE));
+            out.check();
+            assert!(out.ports().0 >= 61_000, "{}: beside the host's own range", out.ports().0);
+            ports.push((packet.protocol(), out.ports()));
+            let again = run(sandbox, "skep_to_net", node.uplink, &packet).1;
+            assert_eq!(again, out, "a connection keeps its port");
+            let answer = out.answer();
+            let (verdict, back) = run(sandbox, "skep_from_net", node.uplink, &answer);
+            assert_eq!(verdict, NEXT);
+            back.check();
+            assert_eq!((back.src(), back.dst()), (OUTSIDE, packet.src()));
+            assert_eq!(back.ports(), packet.answer().ports());
+        }
+        ports.sort_unstable();
+        let all = ports.len();
+        ports.dedup();
+        assert_eq!(ports.len(), all, "no two connections share a port");
+        let unset = Packet::udp(Ip::new(POD_A, OUTSIDE), 40_002, 53, false);
+        assert_eq!(run(sandbox, "skep_to_net", node.uplink, &unset).1.udp_checksum(), 0);
+    });
+}
+
+#[test]
+fn what_is_not_ours_leaves_and_enters_unchanged() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        let multicast = Ipv4Addr::new(224, 0, 0, 251);
+        for (what, packet) in [
+            ("the host's own", Packet::tcp(Ip::new(NODE, OUTSIDE), 40_000, 80, 0x02)),
+            ("to a pod elsewhere", Packet::tcp(Ip::new(POD_A, ELSEWHERE), 40_000, 80, 0x02)),
+            ("multicast", Packet::udp(Ip::new(POD_A, multicast), 5353, 5353, true)),
+            ("ARP", Packet::arp()),
+            ("an answer to a ping", Packet::icmp(Ip::new(POD_A, OUTSIDE), ICMP_ECHO_REPLY, 9)),
+            ("another protocol", Packet::other(Ip::new(POD_A, OUTSIDE), 47)),
+        ] {
+            assert_eq!(run(sandbox, "skep_to_net", node.uplink, &packet), (NEXT, packet), "{what}");
+        }
+        for (what, packet) in [
+            ("to the host", Packet::tcp(Ip::new(OUTSIDE, NODE), 443, 22, 0x02)),
+            ("to nobody's port", Packet::tcp(Ip::new(OUTSIDE, NODE), 443, 61_500, 0x10)),
+            (
+                "between others",
+                Packet::tcp(Ip::new(OUTSIDE, Ipv4Addr::new(192, 0, 2, 99)), 443, 61_500, 0x10),
+            ),
+            ("ARP", Packet::arp()),
+            ("from a pod elsewhere", Packet::tcp(Ip::new(ELSEWHERE, POD_A), 40_000, 80, 0x02)),
+        ] {
+            assert_eq!(run(sandbox, "skep_from_net", node.uplink, &packet), (NEXT, packet), "{what}");
+        }
+        assert!(node.drops().is_empty());
+    });
+}
+
+#[test]
+fn a_connection_that_the_outside_opened_keeps_the_pods_address() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        let syn = Packet::tcp(Ip::new(OUTSIDE, POD_A), 50_000, 80, 0x02);
+        assert_eq!(run(sandbox, "skep_from_net", node.uplink, &syn), (NEXT, syn.clone()));
+        let answer = syn.answer();
+        assert_eq!(run(sandbox, "skep_to_net", node.uplink, &answer), (NEXT, answer));
+        let own = Packet::tcp(Ip::new(POD_A, OUTSIDE), 80, 50_001, 0x02);
+        assert_eq!(run(sandbox, "skep_to_net", node.uplink, &own).1.src(), NODE);
+    });
+}
+
+#[test]
+fn fragments_follow_their_first() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        let first = Packet::udp(Ip { frag: 0x2000, id: 7, ..Ip::new(POD_A, OUTSIDE) }, 40_000, 53, false);
+        let later = Packet::fragment(Ip { frag: 3, id: 7, ..Ip::new(POD_A, OUTSIDE) }, 17);
+        let sent = run(sandbox, "skep_to_net", node.uplink, &first).1;
+        assert_eq!(sent.src(), NODE);
+        let out = run(sandbox, "skep_to_net", node.uplink, &later).1;
+        assert_eq!((out.src(), out.payload()), (NODE, later.payload()));
+        out.check_ip();
+        let (_, port) = sent.answer().ports();
+        let first = Packet::udp(Ip { frag: 0x2000, id: 9, ..Ip::new(OUTSIDE, NODE) }, 53, port, false);
+        let later = Packet::fragment(Ip { frag: 3, id: 9, ..Ip::new(OUTSIDE, NODE) }, 17);
+        assert_eq!(
+            run(sandbox, "skep_from_net", node.uplink, &later),
+            (NEXT, later.clone()),
+            "not known yet"
+        );
+        assert_eq!(run(sandbox, "skep_from_net", node.uplink, &first).1.dst(), POD_A);
+        let back = run(sandbox, "skep_from_net", node.uplink, &later).1;
+        assert_eq!((back.dst(), back.payload()), (POD_A, later.payload()));
+        back.check_ip();
+    });
+}
+
+#[test]
+fn an_icmp_error_finds_the_pod_it_is_about() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        let packet = Packet::udp(Ip::new(POD_A, OUTSIDE), 40_000, 53, true);
+        let sent = run(sandbox, "skep_to_net", node.uplink, &packet).1;
+        let router = Ipv4Addr::new(203, 0, 113, 1);
+        let error = Packet::icmp_error(Ip::new(router, NODE), 3, 4, &sent);
+        let (verdict, out) = run(sandbox, "skep_from_net", node.uplink, &error);
+        assert_eq!((verdict, out.src(), out.dst()), (NEXT, router, POD_A));
+        out.check();
+        let quoted = out.quoted();
+        assert_eq!((quoted.src(), quoted.dst(), quoted.ports()), (POD_A, OUTSIDE, packet.ports()));
+        quoted.check_ip();
+        let stranger = Packet::udp(Ip::new(NODE, OUTSIDE), 61_999, 9, true);
+        let error = Packet::icmp_error(Ip::new(router, NODE), 3, 4, &stranger);
+        assert_eq!(run(sandbox, "skep_from_net", node.uplink, &error), (NEXT, error));
+    });
+}
+
+#[test]
+fn what_cannot_be_sent_is_dropped_with_its_reason() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        let mut short = Packet::tcp(Ip::new(POD_A, OUTSIDE), 40_000, 80, 0x02);
+        short.0.truncate(14 + 20 + 6);
+        assert_eq!(run(sandbox, "skep_to_net", node.uplink, &short).0, DROP);
+        assert_eq!(node.drops(), [(DropReason::Malformed, false, 1)]);
+        // A range of one port: the second connection to the same place has none.
+        let map = MapData::from_pin(sandbox.map("CONFIG")).unwrap();
+        let mut config: Array<_, [u8; 64]> = Map::Array(map).try_into().unwrap();
+        let mut bytes = config.get(&0, 0).unwrap();
+        bytes[28..30].copy_from_slice(&61_000_u16.to_ne_bytes());
+        bytes[30..32].copy_from_slice(&61_000_u16.to_ne_bytes());
+        config.set(0, bytes, 0).unwrap();
+        let one = Packet::tcp(Ip::new(POD_A, OUTSIDE), 40_000, 80, 0x02);
+        let two = Packet::tcp(Ip::new(POD_A, OUTSIDE), 40_001, 80, 0x02);
+        let elsewhere = Packet::tcp(Ip::new(POD_A, OUTSIDE), 40_001, 81, 0x02);
+        assert_eq!(run(sandbox, "skep_to_net", node.uplink, &one).1.ports().0, 61_000);
+        assert_eq!(run(sandbox, "skep_to_net", node.uplink, &two).0, DROP);
+        assert_eq!(run(sandbox, "skep_to_net", node.uplink, &elsewhere).1.ports().0, 61_000);
+        assert!(node.drops().contains(&(DropReason::NoPort, false, 1)), "{:?}", node.drops());
+    });
+}
+
+#[test]
+fn attachments_are_taken_over_and_forgotten() {
+    sandboxed(|sandbox| {
+        let Node { dataplane, a, b, _far, .. } = Node::new(sandbox);
+        assert!(dataplane.attach_pod(&pod(a, POD_A, "a")).unwrap(), "a second time it is there");
+        run(sandbox, "skep_to_pod", a, &Packet::arp());
+        drop(dataplane);
+        let config = Config { uplink: Some("uplink".into()), ..sandbox.config() };
+        let dataplane = Dataplane::open(config).unwrap();
+        let opened = dataplane.opened();
+        assert_eq!((opened.links_adopted, opened.links_created), (10, 0));
+        let listed = dataplane.list_attached().unwrap();
+        assert_eq!(
+            listed.iter().map(|p| (p.pod.ifindex, p.attached)).collect::<Vec<_>>(),
+            [(a, true), (b, true)]
+        );
+        assert_eq!(listed[0].pod, pod(a, POD_A, "a"));
+        assert_eq!(traffic(&dataplane.counters().unwrap(), a).0, 1, "counters go on");
+        let status = dataplane.status().unwrap();
+        let points =
+            |name: &str| status.programs.iter().find(|p| p.name == name).unwrap().attach_points.clone();
+        assert_eq!(points("skep_from_pod"), ["vetha ingress (tcx)", "vethb ingress (tcx)"]);
+        assert_eq!(points("skep_to_net"), ["uplink egress (tcx)"]);
+        assert!(dataplane.kernel_map_bytes().unwrap() > 0);
+        println!("maps: {} KiB", dataplane.kernel_map_bytes().unwrap() / 1024);
+        // The address moves to another pod; the old one's end does not take it away.
+        dataplane.attach_pod(&pod(b, POD_A, "b")).unwrap();
+        assert!(dataplane.detach_pod(a).unwrap());
+        let to_a = Packet::tcp(Ip::new(OUTSIDE, POD_A), 1, 2, 2);
+        assert_eq!(run(sandbox, "skep_from_pod", 1, &to_a).0, REDIRECT);
+        assert!(!dataplane.detach_pod(a).unwrap());
+        assert_eq!(dataplane.list_attached().unwrap().len(), 1);
+        assert!(dataplane.attach_pod(&pod(4_000_000, POD_B, "c")).is_err());
+        assert_eq!(dataplane.list_attached().unwrap().len(), 1);
+    });
+}

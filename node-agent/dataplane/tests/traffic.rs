@@ -1,0 +1,202 @@
+//! Real packets through a node: two pods, the host, and a world outside, each in a network namespace of its own.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use common::{Netns, Sandbox, sandboxed, wire};
+use skep_dataplane::{
+    Config, Dataplane, Endpoint, PodAttachment, PortSpec, Protocol, ServiceSpec, ServiceView, TcMode,
+};
+
+const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+const WORLD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 244, 0, 5), Ipv4Addr::new(10, 244, 0, 6)];
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+const WAIT: Option<Duration> = Some(Duration::from_secs(10));
+
+struct Node {
+    dataplane: Dataplane,
+    world: Netns,
+    pods: [Netns; 2],
+    veths: [u32; 2],
+}
+
+fn node(sandbox: &Sandbox, tc: TcMode) -> Node {
+    for name in ["net/ipv4/ip_forward", "net/ipv4/conf/default/proxy_arp"] {
+        std::fs::write(format!("/proc/sys/{name}"), "1").unwrap();
+    }
+    let (world, pods) = (Netns::new(), [Netns::new(), Netns::new()]);
+    let uplink = wire::veth("uplink", &world);
+    wire::address(uplink, NODE, 24);
+    // The world has no route to pods: what it answers, it answers to the node.
+    world.run(|| wire::address(wire::index("eth0"), WORLD, 24));
+    let config = Config { uplink: Some("uplink".into()), tc, ..sandbox.config() };
+    let dataplane = Dataplane::open(config).unwrap_or_else(|e| panic!("{e}"));
+    let mut veths = [0; 2];
+    for (i, (netns, addr)) in pods.iter().zip(PODS).enumerate() {
+        let ifindex = wire::veth(&format!("veth{i}"), netns);
+        wire::address(ifindex, GATEWAY, 32);
+        wire::route(ifindex, addr, 32, None);
+        netns.run(move || {
+            wire::address(wire::index("eth0"), addr, 32);
+            wire::route(wire::index("eth0"), Ipv4Addr::UNSPECIFIED, 0, Some(GATEWAY));
+        });
+        let attachment = PodAttachment {
+            ifindex,
+            addresses: vec![addr.into()],
+            uid: format!("uid-{i}"),
+            namespace: "default".into(),
+            name: format!("pod-{i}"),
+        };
+        dataplane.attach_pod(&attachment).unwrap();
+        veths[i] = ifindex;
+    }
+    Node { dataplane, world, pods, veths }
+}
+
+/// Listens; answers each of `n` connections with the address it sees, after reading a word and `bulk` bytes.
+fn tcp_server(at: Ipv4Addr, port: u16, n: usize) -> std::thread::JoinHandle<()> {
+    let listener = TcpListener::bind((at, port)).unwrap();
+    std::thread::spawn(move || {
+        for _ in 0..n {
+            let (mut stream, from) = listener.accept().unwrap();
+            let mut text = Vec::new();
+            stream.read_to_end(&mut text).unwrap();
+            write!(stream, "{} {}", from.ip(), text.len()).unwrap();
+        }
+    })
+}
+
+fn ask(to: SocketAddr, bytes: usize) -> String {
+    let mut stream = TcpStream::connect_timeout(&to, WAIT.unwrap()).unwrap();
+    stream.set_read_timeout(WAIT).unwrap();
+    stream.write_all(&vec![b'x'; bytes]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn everything_flows(sandbox: &Sandbox, tc: TcMode) {
+    let node = node(sandbox, tc);
+    let bulk = 300_000;
+    // Pod to pod, both ways round.
+    let server = node.pods[1].spawn(|| tcp_server(PODS[1], 80, 2)).join().unwrap();
+    assert_eq!(node.pods[0].run(move || ask((PODS[1], 80).into(), bulk)), format!("{} {bulk}", PODS[0]));
+    // Host to pod: the host is seen by the address its route gives it.
+    assert!(ask((PODS[1], 80).into(), 10).ends_with(" 10"));
+    server.join().unwrap();
+    // Pod to host.
+    let server = tcp_server(NODE, 8080, 1);
+    assert_eq!(node.pods[0].run(|| ask((NODE, 8080).into(), 10)), format!("{} 10", PODS[0]));
+    server.join().unwrap();
+    // Pod to the world, under the node's address: TCP with bulk, UDP with fragments, ICMP by its error.
+    let server = node.world.spawn(|| tcp_server(WORLD, 443, 2)).join().unwrap();
+    for pod in &node.pods {
+        assert_eq!(pod.run(move || ask((WORLD, 443).into(), bulk)), format!("{NODE} {bulk}"));
+    }
+    server.join().unwrap();
+    let echo = node.world.spawn(|| {
+        let socket = UdpSocket::bind((WORLD, 53)).unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 9000];
+            let (n, from) = socket.recv_from(&mut buffer).unwrap();
+            socket.send_to(&buffer[..n], from).unwrap();
+            from
+        })
+    });
+    let echo = echo.join().unwrap();
+    node.pods[0].run(|| {
+        let socket = UdpSocket::bind((PODS[0], 0)).unwrap();
+        socket.set_read_timeout(WAIT).unwrap();
+        let sent: Vec<u8> = (0..4000_u32).map(|i| i as u8).collect();
+        socket.send_to(&sent, (WORLD, 53)).unwrap();
+        let mut buffer = vec![0; 9000];
+        let (n, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..n], from), (&sent[..], (WORLD, 53).into()), "in three fragments each way");
+    });
+    assert_eq!(echo.join().unwrap().ip(), IpAddr::from(NODE));
+    node.pods[0].run(|| {
+        let socket = UdpSocket::bind((PODS[0], 0)).unwrap();
+        socket.set_read_timeout(WAIT).unwrap();
+        socket.connect((WORLD, 9)).unwrap();
+        socket.send(b"?").unwrap();
+        let error = socket.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "the world's ICMP error came back");
+    });
+    // What the programs counted is no less than what was sent, and each saw both directions.
+    let counters = node.dataplane.counters().unwrap();
+    for veth in node.veths {
+        let traffic = counters.pods.iter().find(|p| p.pod.ifindex == veth).unwrap().traffic;
+        assert!(traffic.tx_bytes > bulk as u64 && traffic.tx_packets > 0, "{traffic:?}");
+        assert!(traffic.rx_packets > 0 && traffic.rx_bytes >= 54 * traffic.rx_packets / 2, "{traffic:?}");
+    }
+    let received = counters.pods.iter().find(|p| p.pod.ifindex == node.veths[1]).unwrap().traffic.rx_bytes;
+    assert!(received > bulk as u64, "what the other pod sent by the short way is counted: {received}");
+    assert!(counters.node_drops.is_empty(), "{:?}", counters.node_drops);
+}
+
+#[test]
+fn everything_flows_by_tcx() {
+    sandboxed(|sandbox| everything_flows(sandbox, TcMode::Probe));
+}
+
+#[test]
+fn everything_flows_by_clsact() {
+    sandboxed(|sandbox| {
+        everything_flows(sandbox, TcMode::Clsact);
+        // Filters are taken over, exchanged in place, and removed with the rest.
+        let config = Config { uplink: Some("uplink".into()), tc: TcMode::Clsact, ..sandbox.config() };
+        let again = Dataplane::open(config).unwrap();
+        assert_eq!(again.opened().links_created, 0);
+        let points: Vec<String> =
+            again.status().unwrap().programs.into_iter().flat_map(|p| p.attach_points).collect();
+        assert!(points.contains(&"uplink egress (clsact)".to_owned()), "{points:?}");
+        assert!(again.list_attached().unwrap().iter().all(|p| p.attached));
+        drop(again);
+        assert!(skep_dataplane::remove_all(&sandbox.dir, "test", "n1.example.org").unwrap());
+        let left = aya::programs::loaded_programs().flatten();
+        let left = left.filter(|p| p.name_as_str().is_some_and(|n| n == "skep_to_net"));
+        println!("{} copies of skep_to_net are loaded on this machine", left.count());
+    });
+}
+
+#[test]
+fn a_service_is_reached_from_pod_and_host() {
+    sandboxed(|sandbox| {
+        let node = node(sandbox, TcMode::Probe);
+        let endpoint = |addr: Ipv4Addr| Endpoint {
+            addr: addr.into(),
+            port: 8080,
+            ready: true,
+            serving: true,
+            terminating: false,
+            local: true,
+        };
+        let view = ServiceView {
+            services: vec![ServiceSpec {
+                namespace: "default".into(),
+                name: "web".into(),
+                cluster_ips: vec![VIP.into()],
+                ports: vec![PortSpec {
+                    name: String::new(),
+                    protocol: Protocol::Tcp,
+                    port: 80,
+                    endpoints: vec![endpoint(PODS[1])],
+                }],
+                affinity_seconds: None,
+                local_only: false,
+            }],
+        };
+        node.dataplane.sync_services(&view).unwrap();
+        sandbox.enter_cgroup();
+        let server = node.pods[1].spawn(|| tcp_server(PODS[1], 8080, 2)).join().unwrap();
+        assert_eq!(node.pods[0].run(|| ask((VIP, 80).into(), 1000)), format!("{} 1000", PODS[0]));
+        assert!(ask((VIP, 80).into(), 1000).ends_with(" 1000"));
+        server.join().unwrap();
+    });
+}
