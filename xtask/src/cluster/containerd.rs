@@ -55,17 +55,6 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.tracing.proc
     )
 }
 
-/// The network configuration that makes containerd call skep-cni.
-#[must_use]
-pub fn cni_conflist(config: &Config) -> String {
-    let list = serde_json::json!({
-        "cniVersion": "1.0.0",
-        "name": config.name,
-        "plugins": [{ "type": "skep-cni", "socket": config.cni_socket() }],
-    });
-    format!("{list:#}\n")
-}
-
 /// Where the `loopback` plugin is that containerd wants beside skep-cni.
 #[must_use]
 pub fn loopback_plugin() -> Option<PathBuf> {
@@ -75,7 +64,7 @@ pub fn loopback_plugin() -> Option<PathBuf> {
         .find(|file| file.exists())
 }
 
-/// Writes what containerd reads.
+/// Writes what containerd reads. The network configuration is not part of it: the agent puts it there when it is ready.
 ///
 /// # Errors
 /// When a file cannot be written or the `loopback` plugin is missing.
@@ -88,7 +77,6 @@ pub fn prepare(config: &Config, layout: &Layout) -> Result<()> {
         .context("the CNI plugin `loopback` is missing: install containernetworking-plugins")?;
     replace(&loopback, &bin.join("loopback"))?;
     replace(&layout.bin().join("skep-cni"), &bin.join("skep-cni"))?;
-    fs::write(conf.join("10-skep.conflist"), cni_conflist(config))?;
     fs::write(config.dir.join("containerd.toml"), config_toml(config))?;
     Ok(())
 }
@@ -175,6 +163,5 @@ mod tests {
         let (first, second) = (paths(&one), paths(&two));
         assert_eq!(first.len(), 6);
         assert!(first.iter().zip(&second).all(|(a, b)| a != b), "{first:?} {second:?}");
-        assert!(cni_conflist(&one).contains("/run/skep/skep/cni.sock"));
     }
 }
