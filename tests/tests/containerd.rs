@@ -16,7 +16,7 @@ fn images_run_without_a_registry_and_nothing_stays() -> Result<()> {
     let checks = || -> Result<()> {
         config.save()?;
         Undo::prepare(&config)?;
-        containerd::prepare(&config, &layout)?;
+        containerd::prepare(&config)?;
         containerd::start(&config)?;
         containerd::import_images(&config, &layout)?;
         // A second import of the same bytes is no fault.

@@ -68,7 +68,7 @@ pub fn loopback_plugin() -> Option<PathBuf> {
 ///
 /// # Errors
 /// When a file cannot be written or the `loopback` plugin is missing.
-pub fn prepare(config: &Config, layout: &Layout) -> Result<()> {
+pub fn prepare(config: &Config) -> Result<()> {
     let (bin, conf) = (config.dir.join("cni/bin"), config.dir.join("cni/net.d"));
     for dir in [&bin, &conf, &config.run_dir()] {
         fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
@@ -76,7 +76,6 @@ pub fn prepare(config: &Config, layout: &Layout) -> Result<()> {
     let loopback = loopback_plugin()
         .context("the CNI plugin `loopback` is missing: install containernetworking-plugins")?;
     replace(&loopback, &bin.join("loopback"))?;
-    replace(&layout.bin().join("skep-cni"), &bin.join("skep-cni"))?;
     fs::write(config.dir.join("containerd.toml"), config_toml(config))?;
     Ok(())
 }

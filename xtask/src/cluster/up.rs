@@ -33,7 +33,7 @@ pub fn up(config: &Config, layout: &Layout) -> Result<Api> {
     fs::copy(config.dir.join("cluster.json"), config.run_dir().join("cluster.json"))?;
     Undo::prepare(config)?;
     part("containerd", config, None, || {
-        containerd::prepare(config, layout)?;
+        containerd::prepare(config)?;
         containerd::start(config)
     })?;
     let step = Step::begin("putting the pause and demo images into containerd");
