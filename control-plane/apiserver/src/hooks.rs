@@ -13,11 +13,32 @@ use skep_store::{Compare, Op};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Any error of a body.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A body broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("the body broke off: {0}")]
+pub struct BodyError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl BodyError {
+    /// Wraps the reason.
+    pub fn new(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        BodyError(why.into())
+    }
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(why: hyper::Error) -> Self {
+        BodyError::new(why)
+    }
+}
+
+impl From<std::io::Error> for BodyError {
+    fn from(why: std::io::Error) -> Self {
+        BodyError::new(why)
+    }
+}
 
 /// Body of requests and answers.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
 /// A body that is at hand.
 pub fn full(bytes: impl Into<Bytes>) -> Body {

@@ -8,14 +8,28 @@
 //! [`ApiServer::new`]; then `ApiServer::serve(listener, tls, stop)` for the network and `ApiServer::local_client(user)` for
 //! clients in this process, which pass the same handler chain.
 
+pub mod admission;
+pub mod alloc;
+pub mod auth;
 pub mod authz;
+pub mod bootstrap;
 pub mod cache;
+pub mod discovery;
+pub mod endpoints;
 pub mod hooks;
+mod http;
+mod local;
+pub mod nodes;
 pub mod pki;
 pub mod registry;
 pub mod request;
+pub mod reviews;
 pub mod server;
+pub mod tls;
+pub mod subresources;
+pub mod table;
 
+pub use crate::http::Metrics;
 pub use hooks::{
     Action, ActionRequest, Admission, Authenticator, Authorizer, Body, Companion, Decision, Exchange, Handler,
     Handlers, Operation, Together, WriteRequest, full,

@@ -2,9 +2,11 @@
 
 use crate::cache::Caches;
 use crate::hooks::{Admission, Authenticator, Authorizer, Handlers};
+use crate::http::Metrics;
 use crate::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Bounds of what the server does at a time.
 #[derive(Clone, Debug)]
@@ -47,6 +49,9 @@ pub struct ApiServer {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    /// Set when the server stops.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 impl ApiServer {
@@ -58,7 +63,14 @@ impl ApiServer {
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
             limits: parts.limits,
+            metrics: Metrics::default(),
+            stopping: watch::channel(false).0,
         })
+    }
+
+    /// What `/metrics` shows.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The registry, for who reads and writes without being asked by a request.

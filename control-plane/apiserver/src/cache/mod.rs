@@ -8,7 +8,7 @@ mod feed;
 mod resource;
 mod watcher;
 
-pub use resource::{Cache, Change, View};
+pub use resource::{Cache, Change, View, frame_into};
 pub use watcher::{Lagged, Watcher};
 
 use parking_lot::Mutex;

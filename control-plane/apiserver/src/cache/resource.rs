@@ -1,7 +1,7 @@
 //! The objects of one resource and its recent changes.
 
 use super::watcher::Watcher;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
 use skep_api::{Object, Resource};
 use skep_store::{Event, EventKind};
@@ -31,14 +31,36 @@ pub struct Change {
     pub previous: Option<Arc<Object>>,
     /// Whether the object is gone.
     pub deleted: bool,
-    json: OnceLock<Bytes>,
+    frame: OnceLock<Bytes>,
 }
 
 impl Change {
-    /// The object as JSON, encoded once for all watchers.
-    pub fn json(&self) -> &Bytes {
-        self.json.get_or_init(|| self.object.to_json())
+    /// What the change is to whoever sees all objects: `ADDED`, `MODIFIED` or `DELETED`.
+    pub fn word(&self) -> &'static str {
+        match (self.deleted, &self.previous) {
+            (true, _) => "DELETED",
+            (false, None) => "ADDED",
+            (false, Some(_)) => "MODIFIED",
+        }
     }
+
+    /// The change as a line of a JSON watch, encoded once for all watchers.
+    pub fn frame(&self) -> &Bytes {
+        self.frame.get_or_init(|| {
+            let mut out = BytesMut::with_capacity(self.object.body().len() + 96);
+            frame_into(self.word(), &self.object, &mut out);
+            out.freeze()
+        })
+    }
+}
+
+/// Appends a line of a JSON watch.
+pub fn frame_into(word: &str, object: &Object, out: &mut BytesMut) {
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(word.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    object.write_json(out);
+    out.put_slice(b"}\n");
 }
 
 /// Objects of one moment.
@@ -142,7 +164,7 @@ impl Cache {
             },
         };
         state.last = event.revision;
-        state.push(Change { revision: event.revision, object, previous, deleted, json: OnceLock::new() });
+        state.push(Change { revision: event.revision, object, previous, deleted, frame: OnceLock::new() });
         drop(state);
         self.wake.send_replace(());
     }
@@ -163,17 +185,27 @@ impl Cache {
         self.state.read().last
     }
 
-    /// Whether nothing has changed since `revision`, so that the present state is the state of then.
-    pub fn unchanged_since(&self, revision: u64) -> bool {
-        let state = self.state.read();
-        state.last <= revision && state.floor <= revision
-    }
-
     /// Present objects of a namespace (empty: of all) whose local keys are greater than or equal to `start`, at most
     /// `limit` (0: all). `reached` is what [`super::Caches::reached`] answered before.
     pub fn view(&self, reached: u64, namespace: &str, start: &str, limit: usize) -> View {
         let state = self.state.read();
         state.view(reached, namespace, start, limit)
+    }
+
+    /// As [`Cache::view`], of the moment `revision`; none where that is not the present one.
+    pub fn view_at(
+        &self,
+        revision: u64,
+        reached: u64,
+        namespace: &str,
+        start: &str,
+        limit: usize,
+    ) -> Option<View> {
+        let state = self.state.read();
+        if state.last > revision || state.floor > revision || reached < revision {
+            return None;
+        }
+        Some(View { revision, ..state.view(reached, namespace, start, limit) })
     }
 
     /// Present objects together with a watcher of everything that comes after.

@@ -3,9 +3,28 @@
 //! A write goes: checked tree → defaults → strategy's `prepare` → admission → companion → validation → canonical bytes →
 //! one transaction with a condition on the version that was read → answer. Nothing is half-written.
 
+mod delete;
+pub(crate) mod meta;
+mod page;
+mod patching;
+mod read;
+mod scale;
+mod selection;
+mod watching;
+mod write;
+
+pub use delete::Deleted;
+pub use page::Token;
+pub(crate) use page::status_value;
+pub use read::{ListQuery, Listing, Moment};
+pub use scale::ScaleChange;
+pub use selection::Selection;
+pub use watching::{Begin, Told, Watch, WatchQuery};
+pub use write::{Change, Written, schema_of};
+
 use crate::cache::Caches;
 use crate::hooks::{Admission, Handlers};
-use crate::request::UserInfo;
+use crate::request::{RequestInfo, UserInfo};
 use skep_api::Resource;
 use std::sync::Arc;
 
@@ -31,6 +50,14 @@ pub struct Call<'a> {
     pub name: &'a str,
     /// Everything but the write itself.
     pub dry_run: bool,
+}
+
+impl<'a> Call<'a> {
+    /// What a request is about, by whom; cluster-scoped objects have no namespace, whatever the path says.
+    pub fn of(user: &'a UserInfo, info: &'a RequestInfo, row: &'a Arc<Resource>, dry_run: bool) -> Self {
+        let namespace = if row.namespaced() { info.namespace.as_str() } else { "" };
+        Call { user, row, subresource: &info.subresource, namespace, name: &info.name, dry_run }
+    }
 }
 
 impl Registry {

@@ -1,0 +1,58 @@
+//! Reading bodies.
+
+use crate::hooks::Body;
+use crate::registry::meta;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::Value;
+use skep_api::schema::{FieldValidation, Format, Schema, check, decode};
+use skep_api::{GroupVersionKind, Status};
+
+const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
+
+/// Reads a whole body of at most `limit` bytes; 413 beyond.
+pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Status> {
+    let too_large = || Status::too_large(format!("Request entity too large: limit is {limit}"));
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(why) if why.is::<LengthLimitError>() => Err(too_large()),
+        Err(why) => Err(Status::bad_request(format!("the body could not be read: {why}"))),
+    }
+}
+
+/// The media type of a body without its parameters, lower case; JSON where none is named.
+pub fn media_type(headers: &HeaderMap) -> String {
+    let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let plain = text.split(';').next().unwrap_or_default().trim().to_lowercase();
+    if plain.is_empty() { ACCEPTED[0].into() } else { plain }
+}
+
+/// How a body is written; 415 for what is neither JSON nor YAML.
+pub fn format(headers: &HeaderMap) -> Result<Format, Status> {
+    match media_type(headers).as_str() {
+        "application/json" => Ok(Format::Json),
+        "application/yaml" => Ok(Format::Yaml),
+        other => Err(Status::unsupported_media_type(other, &ACCEPTED)),
+    }
+}
+
+/// Reads the bytes of an object: decoded, of the expected kind, checked and pruned. Answers warnings beside.
+pub fn object(
+    schema: Schema<'_>,
+    gvk: &GroupVersionKind,
+    bytes: &[u8],
+    format: Format,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let decoded = decode(bytes, format).map_err(|e| e.to_status(gvk))?;
+    let mut value = decoded.value;
+    meta::check_kind(&mut value, gvk)?;
+    let warnings = check(schema, gvk, &mut value, &decoded.duplicates, validation)?;
+    Ok((value, warnings))
+}

@@ -1,0 +1,184 @@
+//! The chain every request passes: limits, who asks, may they, the handler, the answer, the log.
+
+use super::accept::{Accept, accept};
+use super::answer;
+use super::metrics::Counted;
+use crate::hooks::{Body, Decision, Exchange};
+use crate::request::{RequestInfo, UserInfo, is_true, param};
+use crate::server::ApiServer;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use rustls_pki_types::CertificateDer;
+use skep_api::{Reason, Status};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// Clients that people read by eye get indented answers, as upstream has it.
+const FOR_EYES: [&str; 3] = ["curl/", "Wget/", "Mozilla/5.0"];
+
+/// The certificates a client showed.
+pub(super) struct Peer(pub(super) Vec<CertificateDer<'static>>);
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+}
+
+/// How the answer of a request is to be written.
+pub(super) fn negotiate(headers: &HeaderMap, query: &str) -> Result<Accept, Status> {
+    let joined = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+    let mut accept = accept(&joined)?;
+    accept.pretty = match param(query, "pretty") {
+        Some(text) => is_true(&text),
+        None => accept.pretty || FOR_EYES.iter().any(|agent| header(headers, &USER_AGENT).starts_with(agent)),
+    };
+    accept.gzip = header(headers, &ACCEPT_ENCODING)
+        .split(',')
+        .any(|coding| coding.trim() == "gzip" || coding.trim().starts_with("gzip;"));
+    Ok(accept)
+}
+
+/// 403 in upstream's words.
+pub(crate) fn forbidden(user: &UserInfo, info: &RequestInfo, why: &str) -> Status {
+    let tail = if why.is_empty() { String::new() } else { format!(": {why}") };
+    if !info.is_resource {
+        let message = format!("forbidden: User {:?} cannot {} path {:?}{tail}", user.name, info.verb, info.path);
+        let mut status = Status::new(Reason::Forbidden, message);
+        status.details = Some(Box::default());
+        return status;
+    }
+    let resource = if info.subresource.is_empty() {
+        info.resource.clone()
+    } else {
+        format!("{}/{}", info.resource, info.subresource)
+    };
+    let place = if info.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {:?}", info.namespace)
+    };
+    let why = format!(
+        "User {:?} cannot {} resource {resource:?} in API group {:?} {place}{tail}",
+        user.name, info.verb, info.group
+    );
+    Status::forbidden(&info.group_resource(), &info.name, why)
+}
+
+impl ApiServer {
+    /// Answers a request. Never fails and never panics: whatever goes wrong is an answer.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Body>,
+        peer: Arc<Peer>,
+    ) -> Response<Body> {
+        let began = Instant::now();
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let info = RequestInfo::parse(request.method().as_str(), request.uri().path(), &query);
+        let method = request.method().clone();
+        let agent = header(request.headers(), &USER_AGENT).to_owned();
+        let accept = negotiate(request.headers(), &query);
+        let plain = accept.clone().unwrap_or_default();
+        let handled: BoxFuture<'_, Result<Response<Body>, Status>> =
+            Box::pin(self.handle(request, &info, accept, &query, &peer));
+        let result = AssertUnwindSafe(handled).catch_unwind().await.unwrap_or_else(|panic| {
+            let why = panic
+                .downcast_ref::<&str>()
+                .map(|s| (*s).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            tracing::error!(%method, path = %info.path, %why, "a handler panicked");
+            Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
+        });
+        let mut response = match result {
+            Ok(response) => response,
+            Err(status) => answer::status(&Accept { form: Default::default(), ..plain }, &status),
+        };
+        let id = uuid::Uuid::new_v4().to_string();
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(AUDIT_ID, id);
+        }
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+        let took = began.elapsed();
+        let code = response.status().as_u16();
+        self.metrics.observe(&info, code, took);
+        tracing::debug!(%method, path = %info.path, %query, code, us = took.as_micros() as u64, agent, "request");
+        response
+    }
+
+    async fn handle(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        info: &RequestInfo,
+        accept: Result<Accept, Status>,
+        query: &str,
+        peer: &Peer,
+    ) -> Result<Response<Body>, Status> {
+        let handlers = &self.registry.handlers;
+        let connect = if info.is_resource { handlers.for_connect(info) } else { None };
+        if info.verb == "watch" || connect.is_some() {
+            let user = self.identify(request.headers(), info, peer).await?;
+            if let Some(handler) = connect {
+                return handler.handle(Exchange { user, info: info.clone(), request }).await;
+            }
+            return self.route(request, &user, info, accept?, query).await;
+        }
+        let (gauge, most) = if info.is_read_only() {
+            (&self.metrics.reading, self.limits.reading)
+        } else {
+            (&self.metrics.mutating, self.limits.writing)
+        };
+        let Some(_counted) = Counted::enter(gauge, most) else {
+            self.metrics.dropped.fetch_add(1, Ordering::Relaxed);
+            return Err(Status::too_many_requests("Too many requests, please try again later.", 1));
+        };
+        let work = async {
+            let user = self.identify(request.headers(), info, peer).await?;
+            if info.is_resource {
+                return self.route(request, &user, info, accept?, query).await;
+            }
+            match handlers.for_path(&info.path) {
+                Some(handler) => handler.handle(Exchange { user, info: info.clone(), request }).await,
+                None => Err(Status::unknown_path()),
+            }
+        };
+        tokio::time::timeout(self.limits.timeout, work).await.unwrap_or_else(|_| {
+            Err(Status::timeout(format!(
+                "Timeout: request did not complete within the allotted timeout of {} s",
+                self.limits.timeout.as_secs()
+            )))
+        })
+    }
+
+    fn authenticate<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        peer: &'a Peer,
+    ) -> BoxFuture<'a, Result<UserInfo, Status>> {
+        self.authenticator.authenticate(headers, &peer.0)
+    }
+
+    /// Who asks, if they may.
+    async fn identify(
+        &self,
+        headers: &HeaderMap,
+        info: &RequestInfo,
+        peer: &Peer,
+    ) -> Result<UserInfo, Status> {
+        let user = self.authenticate(headers, peer).await?;
+        self.permit(&user, info).await?;
+        Ok(user)
+    }
+
+    /// Whether a user may do this; 403 where not.
+    pub(crate) async fn permit(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+        match self.authorizer.authorize(user, info).await {
+            Decision::Allow => Ok(()),
+            Decision::Deny(why) => Err(forbidden(user, info, &why)),
+        }
+    }
+}

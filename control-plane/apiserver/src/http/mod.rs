@@ -1,0 +1,13 @@
+//! HTTP: connections, the handler chain, negotiation, bodies and answers.
+
+pub(crate) mod accept;
+mod answer;
+mod body;
+mod chain;
+mod metrics;
+pub(crate) mod options;
+mod route;
+mod serve;
+mod watch;
+
+pub use metrics::Metrics;

@@ -1,0 +1,340 @@
+//! From a request about a resource to the registry, and back to an answer.
+
+use super::accept::{Accept, Form};
+use super::answer::{self, Shape};
+use super::{body, options, watch};
+use crate::hooks::{ActionRequest, Body};
+use crate::registry::{Call, Deleted, Listing, Moment, ScaleChange, Written, schema_of};
+use crate::request::{RequestInfo, UserInfo, param};
+use crate::server::ApiServer;
+use crate::table::IncludeObject;
+use http::{HeaderMap, Request, Response};
+use serde_json::{Value, json};
+use skep_api::patch::PatchType;
+use skep_api::schema::FieldValidation;
+use skep_api::{GroupVersionKind, Object, Resource, Status};
+use std::sync::Arc;
+
+/// What a request needs all along its way.
+struct Way<'a> {
+    row: &'a Arc<Resource>,
+    user: &'a UserInfo,
+    info: &'a RequestInfo,
+    query: &'a str,
+    accept: Accept,
+    include: IncludeObject,
+}
+
+impl Way<'_> {
+    fn shape(&self) -> Shape<'_> {
+        Shape { row: self.row, include: self.include }
+    }
+
+    fn call(&self, dry_run: bool) -> Call<'_> {
+        Call::of(self.user, self.info, self.row, dry_run)
+    }
+
+    fn object(&self, code: u16, object: &Arc<Object>, warnings: &[String]) -> Response<Body> {
+        let mut response = answer::object(code, &self.accept, self.shape(), object);
+        answer::warn(&mut response, warnings);
+        response
+    }
+}
+
+/// The schema name of a kind that is not a row's own: the body of a subresource.
+fn schema_name(gvk: &GroupVersionKind) -> String {
+    let package = match gvk.group.split('.').next() {
+        None | Some("") => "core",
+        Some(word) => word,
+    };
+    format!("io.k8s.api.{package}.{}.{}", gvk.version, gvk.kind)
+}
+
+impl ApiServer {
+    /// The row of a request, if the path and verb are served.
+    pub(crate) fn row(&self, info: &RequestInfo) -> Result<&Arc<Resource>, Status> {
+        let table = self.registry.caches.table();
+        let row = table.get(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_path)?;
+        let named_by_namespace = info.namespace == info.name && !row.namespaced();
+        if !row.namespaced() && !info.namespace.is_empty() && !named_by_namespace {
+            return Err(Status::unknown_path());
+        }
+        let verbs = if info.subresource.is_empty() {
+            row.verbs
+        } else {
+            row.subresource(&info.subresource).ok_or_else(Status::unknown_path)?.verbs
+        };
+        let refused = || Status::method_not_supported(&row.group_resource(), &info.verb);
+        if !verbs.contains(&info.verb.as_str()) {
+            return Err(refused());
+        }
+        let whole = matches!(info.verb.as_str(), "list" | "watch");
+        if row.namespaced() && info.namespace.is_empty() && !whole {
+            return Err(refused());
+        }
+        if info.verb == "create" && info.subresource.is_empty() && !info.name.is_empty() {
+            return Err(refused());
+        }
+        if matches!(info.verb.as_str(), "update" | "patch" | "delete") && info.name.is_empty() {
+            return Err(refused());
+        }
+        Ok(row)
+    }
+
+    pub(super) async fn route(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        user: &UserInfo,
+        info: &RequestInfo,
+        accept: Accept,
+        query: &str,
+    ) -> Result<Response<Body>, Status> {
+        let row = self.row(info)?;
+        let include = param(query, "includeObject").unwrap_or_default();
+        let include = IncludeObject::parse(&include)
+            .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {include:?}")))?;
+        let way = Way { row, user, info, query, accept, include };
+        let (parts, sent) = request.into_parts();
+        match info.verb.as_str() {
+            "get" => self.read(&way).await,
+            "list" => {
+                let listing = self.registry.list(row, &options::list(row, info, query)?).await?;
+                Ok(answer::list(&accept, way.shape(), listing))
+            }
+            "watch" => {
+                let query = options::watch(row, info, query)?;
+                let running = self.registry.watch(row, query).await?;
+                let stop = self.stopping.subscribe();
+                let body = watch::body(running, accept, row.clone(), include, stop);
+                let mut response = Response::new(body);
+                response.headers_mut().insert(
+                    http::header::CONTENT_TYPE,
+                    http::HeaderValue::from_static(accept.content_type()),
+                );
+                Ok(response)
+            }
+            "create" => self.post(&way, &parts.headers, sent).await,
+            "update" => self.put(&way, &parts.headers, sent).await,
+            "patch" => self.apply_patch(&way, &parts.headers, sent).await,
+            "delete" => {
+                let options = self.delete_options(&way, &parts.headers, sent).await?;
+                let mut warnings = Vec::new();
+                let call = way.call(options.dry_run);
+                let deleted = self.registry.delete(&call, &options, &mut warnings).await?;
+                let mut response = match &deleted {
+                    Deleted::Gone(object) if !row.strategy.returns_deleted() => {
+                        answer::value(200, &accept, &success(row, object))
+                    }
+                    other => way.object(200, other.object(), &[]),
+                };
+                answer::warn(&mut response, &warnings);
+                Ok(response)
+            }
+            "deletecollection" => {
+                let options = self.delete_options(&way, &parts.headers, sent).await?;
+                let selected = options::list(row, info, query)?;
+                let mut warnings = Vec::new();
+                let call = way.call(options.dry_run);
+                let items = self.registry.delete_collection(&call, &selected, &options, &mut warnings).await?;
+                let listing = Listing { items, revision: self.registry.caches.reached(), ..Listing::default() };
+                let mut response = answer::list(&accept, way.shape(), listing);
+                answer::warn(&mut response, &warnings);
+                Ok(response)
+            }
+            _ => Err(Status::method_not_supported(&row.group_resource(), &info.verb)),
+        }
+    }
+
+    /// Kind and schema of what is sent to a place: the object's own, or that of a subresource.
+    fn body_kind(call: &Call<'_>) -> (GroupVersionKind, String) {
+        match call.row.subresource(call.subresource) {
+            Some(below) if below.kind != call.row.gvk => (below.kind.clone(), schema_name(&below.kind)),
+            _ => (call.row.gvk.clone(), call.row.schema.to_string()),
+        }
+    }
+
+    /// The kind of the view that a subresource shows, where it is not the object itself.
+    fn view<'a>(&self, call: &Call<'a>, verb: &str) -> Result<Option<&'a GroupVersionKind>, Status> {
+        match call.row.subresource(call.subresource) {
+            Some(below) if below.kind == call.row.gvk => Ok(None),
+            Some(below) if below.name == "scale" => Ok(Some(&below.kind)),
+            Some(_) => Err(Status::method_not_supported(&call.row.group_resource(), verb)),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads an object or a view of it.
+    pub(crate) async fn read_object(&self, call: &Call<'_>, moment: Moment) -> Result<Arc<Object>, Status> {
+        match self.view(call, "get")? {
+            Some(_) => self.registry.scale(call).await,
+            None => self.registry.get(call.row, call.namespace, call.name, moment).await,
+        }
+    }
+
+    /// Checks a tree that is sent to a place. Answers warnings beside.
+    pub(crate) fn check_tree(
+        &self,
+        call: &Call<'_>,
+        mut tree: Value,
+        validation: FieldValidation,
+    ) -> Result<(Value, Vec<String>), Status> {
+        let (gvk, schema) = Self::body_kind(call);
+        let warnings = skep_api::schema::check(schema_of(&schema)?, &gvk, &mut tree, &[], validation)?;
+        Ok((tree, warnings))
+    }
+
+    /// Answers a post by the action of its place, if there is one; `tree` has been checked.
+    pub(crate) async fn act(
+        &self,
+        call: &Call<'_>,
+        info: &RequestInfo,
+        mut tree: Value,
+    ) -> Result<Option<Value>, Status> {
+        let Some(action) = self.registry.handlers.for_action(info) else { return Ok(None) };
+        skep_api::schema::apply_defaults(schema_of(&Self::body_kind(call).1)?, &mut tree);
+        let request = ActionRequest {
+            user: call.user,
+            info,
+            resource: call.row,
+            body: tree,
+            dry_run: call.dry_run,
+            registry: &self.registry,
+        };
+        action.perform(request).await.map(Some)
+    }
+
+    /// Creates an object from a checked tree.
+    pub(crate) async fn create_object(
+        &self,
+        call: &Call<'_>,
+        tree: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        if !call.subresource.is_empty() || !call.row.verbs.contains(&"get") {
+            return Err(Status::method_not_supported(&call.row.group_resource(), "create"));
+        }
+        self.registry.create(call, tree, warnings).await
+    }
+
+    /// Replaces an object, or a view of it, by a checked tree.
+    pub(crate) async fn update_object(
+        &self,
+        call: &Call<'_>,
+        tree: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        match self.view(call, "update")? {
+            Some(gvk) => {
+                let how = ScaleChange::Replace(tree);
+                let object = self.registry.change_scale(call, gvk, &how, warnings).await?;
+                Ok(Written { object, created: false })
+            }
+            None => self.registry.update(call, tree, warnings).await,
+        }
+    }
+
+    /// Patches an object, or a view of it.
+    pub(crate) async fn patch_object(
+        &self,
+        call: &Call<'_>,
+        kind: PatchType,
+        patch: &Value,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        match self.view(call, "patch")? {
+            Some(gvk) => {
+                let how = ScaleChange::Patch(kind, patch, validation);
+                let object = self.registry.change_scale(call, gvk, &how, warnings).await?;
+                Ok(Written { object, created: false })
+            }
+            None => self.registry.patch(call, kind, patch, validation, warnings).await,
+        }
+    }
+
+    /// Reads and checks the body of a create or update.
+    async fn tree(
+        &self,
+        call: &Call<'_>,
+        headers: &HeaderMap,
+        sent: Body,
+        validation: FieldValidation,
+    ) -> Result<(Value, Vec<String>), Status> {
+        let format = body::format(headers)?;
+        let bytes = body::read(headers, sent, self.limits.body).await?;
+        let (gvk, schema) = Self::body_kind(call);
+        body::object(schema_of(&schema)?, &gvk, &bytes, format, validation)
+    }
+
+    async fn read(&self, way: &Way<'_>) -> Result<Response<Body>, Status> {
+        let object = self.read_object(&way.call(false), options::moment(way.query)?).await?;
+        Ok(way.object(200, &object, &[]))
+    }
+
+    async fn post(&self, way: &Way<'_>, headers: &HeaderMap, sent: Body) -> Result<Response<Body>, Status> {
+        let call = way.call(options::dry_run(way.query, "CreateOptions")?);
+        let validation = options::field_validation(way.query, "CreateOptions")?;
+        let (tree, mut warnings) = self.tree(&call, headers, sent, validation).await?;
+        if let Some(answered) = self.act(&call, way.info, tree.clone()).await? {
+            let accept = Accept { form: Form::Object, ..way.accept };
+            let mut response = answer::value(201, &accept, &answered);
+            answer::warn(&mut response, &warnings);
+            return Ok(response);
+        }
+        let written = self.create_object(&call, tree, &mut warnings).await?;
+        Ok(way.object(201, &written.object, &warnings))
+    }
+
+    async fn put(&self, way: &Way<'_>, headers: &HeaderMap, sent: Body) -> Result<Response<Body>, Status> {
+        let call = way.call(options::dry_run(way.query, "UpdateOptions")?);
+        let validation = options::field_validation(way.query, "UpdateOptions")?;
+        let (tree, mut warnings) = self.tree(&call, headers, sent, validation).await?;
+        let written = self.update_object(&call, tree, &mut warnings).await?;
+        Ok(way.object(if written.created { 201 } else { 200 }, &written.object, &warnings))
+    }
+
+    async fn apply_patch(
+        &self,
+        way: &Way<'_>,
+        headers: &HeaderMap,
+        sent: Body,
+    ) -> Result<Response<Body>, Status> {
+        let media_type = body::media_type(headers);
+        let kind = PatchType::parse(&media_type)
+            .ok_or_else(|| Status::unsupported_media_type(&media_type, &PatchType::MEDIA_TYPES))?;
+        let call = way.call(options::dry_run(way.query, "PatchOptions")?);
+        let validation = options::field_validation(way.query, "PatchOptions")?;
+        let bytes = body::read(headers, sent, self.limits.body).await?;
+        let decoded = skep_api::schema::decode(&bytes, skep_api::schema::Format::Json)
+            .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+        let mut warnings = Vec::new();
+        let written = self.patch_object(&call, kind, &decoded.value, validation, &mut warnings).await?;
+        Ok(way.object(200, &written.object, &warnings))
+    }
+
+    async fn delete_options(
+        &self,
+        way: &Way<'_>,
+        headers: &HeaderMap,
+        sent: Body,
+    ) -> Result<skep_client::DeleteOptions, Status> {
+        let bytes = body::read(headers, sent, self.limits.body).await?;
+        if bytes.is_empty() {
+            return options::delete(way.query, None);
+        }
+        let gvk = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
+        let decoded = skep_api::schema::decode(&bytes, body::format(headers)?).map_err(|e| e.to_status(&gvk))?;
+        options::delete(way.query, Some(&decoded.value))
+    }
+}
+
+/// What a deletion answers where the object is gone.
+fn success(row: &Resource, object: &Object) -> Value {
+    let mut details = json!({
+        "name": object.meta().name, "kind": row.plural, "uid": object.meta().uid,
+    });
+    if !row.gvk.group.is_empty() {
+        details["group"] = row.gvk.group.as_ref().into();
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}

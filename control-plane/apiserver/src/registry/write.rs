@@ -1,0 +1,311 @@
+//! Creating and changing objects.
+
+use super::meta::{self, Expected};
+use super::{Call, Registry};
+use crate::cache::store_key;
+use crate::hooks::{Operation, Together, WriteRequest};
+use bytes::Bytes;
+use serde_json::Value;
+use skep_api::schema::{Schema, Schemas, apply_defaults};
+use skep_api::validation::metadata;
+use skep_api::{Context, FieldError, Object, Status};
+use skep_store::{Compare, Op, Txn, TxnOutcome};
+use std::sync::Arc;
+
+/// How often a write is tried that others keep overtaking.
+const ATTEMPTS: u32 = 30;
+/// How many generated names are tried.
+const NAMES: u32 = 8;
+
+/// An object as it was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The new version; of a dry run, what it would have been.
+    pub object: Arc<Object>,
+    /// Whether it is new.
+    pub created: bool,
+}
+
+/// What became of a transaction.
+pub(super) enum Outcome {
+    /// Durable, at this revision.
+    Done(u64),
+    /// The object was not as expected.
+    Overtaken,
+    /// A companion's condition failed.
+    CompanionOvertaken,
+}
+
+/// A change of an object: given the version that is there and its tree, the new tree (whose resource version says which
+/// version was meant) and warnings.
+pub type Change<'a> = dyn Fn(&Arc<Object>, &Value) -> Result<(Value, Vec<String>), Status> + Send + Sync + 'a;
+
+impl Call<'_> {
+    pub(super) fn write<'a>(&'a self, operation: Operation, name: &'a str) -> WriteRequest<'a> {
+        WriteRequest {
+            user: self.user,
+            resource: self.row,
+            subresource: self.subresource,
+            operation,
+            namespace: self.namespace,
+            name,
+            dry_run: self.dry_run,
+        }
+    }
+
+    pub(super) fn key(&self, name: &str) -> Bytes {
+        store_key(&self.row.group_resource(), self.namespace, name).into()
+    }
+
+    pub(super) fn object(&self, value: Bytes, revision: u64) -> Result<Arc<Object>, Status> {
+        let fields: Vec<&str> = self.row.selectable_fields.iter().map(AsRef::as_ref).collect();
+        Object::from_stored(value, revision, &fields).map(Arc::new).map_err(Status::internal)
+    }
+
+    pub(super) fn schema(&self) -> Result<Schema<'static>, Status> {
+        schema_of(&self.row.schema)
+    }
+}
+
+/// The schema of a built-in kind.
+pub fn schema_of(name: &str) -> Result<Schema<'static>, Status> {
+    Schemas::builtin().get(name).ok_or_else(|| Status::internal(format!("no schema is named {name}")))
+}
+
+pub(super) fn canonical(value: Value) -> Result<Bytes, Status> {
+    Object::canonical(value).map_err(|e| Status::bad_request(e.to_string()))
+}
+
+fn invalid(call: &Call<'_>, name: &str, errors: &[FieldError]) -> Result<(), Status> {
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&call.row.gvk, name, errors)) }
+}
+
+impl Registry {
+    /// Creates an object from a checked tree.
+    pub async fn create(
+        &self,
+        call: &Call<'_>,
+        mut body: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        let row = call.row;
+        meta::check_kind(&mut body, &row.gvk)?;
+        meta::check_namespace(&mut body, call.namespace)?;
+        if !call.name.is_empty() {
+            meta::check_name(&mut body, call.name)?;
+        }
+        if !matches!(meta::text(&body, "resourceVersion"), "" | "0") {
+            let why = "resourceVersion should not be set on objects to be created";
+            return Err(Status { code: 500, ..Status::new(skep_api::Reason::Unknown, why) });
+        }
+        let now = jiff::Timestamp::now();
+        let strategy = &row.strategy;
+        meta::fill_create(&mut body, &uuid::Uuid::new_v4().to_string(), now, strategy.has_generation());
+
+        let base = meta::text(&body, "generateName").to_owned();
+        let generated = meta::text(&body, "name").is_empty() && !base.is_empty();
+        let mut attempt = 0;
+        loop {
+            let mut new = body.clone();
+            if generated {
+                let random = uuid::Uuid::new_v4().as_u128();
+                meta::set_text(&mut new, "name", &meta::generated_name(&base, random));
+            }
+            apply_defaults(call.schema()?, &mut new);
+            strategy.default(&mut new);
+            strategy.prepare_create(&mut new, &Context { now, user: &call.user.name });
+            let mut told = Vec::new();
+            let name = meta::text(&new, "name").to_owned();
+            let request = call.write(Operation::Create, &name);
+            self.admission.admit(&request, &mut new, None).await?;
+            let together = self.together(call, &request, Some(&mut new), None, attempt).await?;
+            let mut errors =
+                metadata::validate_create(&new, row.namespaced(), |n, prefix| strategy.validate_name(n, prefix));
+            errors.extend(strategy.validate(&new));
+            invalid(call, &name, &errors)?;
+            self.admission.validate(&request, Some(&new), None, &mut told).await?;
+
+            let key = call.key(&name);
+            let value = canonical(new)?;
+            let op = Op::Put { key: key.clone(), value: value.clone() };
+            match self.commit(call, Compare::Absent(key), op, together).await? {
+                Outcome::Done(revision) => {
+                    warnings.append(&mut told);
+                    return Ok(Written { object: call.object(value, revision)?, created: true });
+                }
+                Outcome::Overtaken if generated && attempt + 1 < NAMES => {}
+                Outcome::Overtaken => return Err(Status::already_exists(&row.group_resource(), &name)),
+                Outcome::CompanionOvertaken if attempt + 1 < ATTEMPTS => {}
+                Outcome::CompanionOvertaken => return Err(Status::stale(&row.group_resource(), &name)),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Replaces an object, or what a subresource shows of it, by a checked tree.
+    pub async fn update(
+        &self,
+        call: &Call<'_>,
+        mut body: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        meta::check_kind(&mut body, &call.row.gvk)?;
+        meta::check_namespace(&mut body, call.namespace)?;
+        meta::check_name(&mut body, call.name)?;
+        if call.subresource.is_empty()
+            && call.row.strategy.create_on_update()
+            && self.caches.latest(call.row, call.namespace, call.name)?.is_none()
+        {
+            let mut new = body.clone();
+            if meta::expected(&new, call.row, call.name)? == Expected::Any && meta::text(&new, "uid").is_empty() {
+                meta::set_text(&mut new, "resourceVersion", "");
+                return self.create(call, new, warnings).await;
+            }
+        }
+        self.change(call, &|_, _| Ok((body.clone(), Vec::new())), warnings).await
+    }
+
+    /// Changes an object by a function of the version that is there, again and again until nobody comes between or the
+    /// function refuses.
+    pub async fn change(
+        &self,
+        call: &Call<'_>,
+        change: &Change<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        let resource = call.row.group_resource();
+        for attempt in 0..ATTEMPTS {
+            let current = self
+                .caches
+                .latest(call.row, call.namespace, call.name)?
+                .ok_or_else(|| Status::not_found(&resource, call.name))?;
+            let mut told = Vec::new();
+            if let Some(object) = self.try_change(call, change, &current, attempt, &mut told).await? {
+                warnings.append(&mut told);
+                return Ok(Written { object, created: false });
+            }
+        }
+        Err(Status::stale(&resource, call.name))
+    }
+
+    /// One attempt; none when somebody came between.
+    async fn try_change(
+        &self,
+        call: &Call<'_>,
+        change: &Change<'_>,
+        current: &Arc<Object>,
+        attempt: u32,
+        told: &mut Vec<String>,
+    ) -> Result<Option<Arc<Object>>, Status> {
+        let (row, strategy) = (call.row, &call.row.strategy);
+        let old = current.value();
+        let (mut new, mut made) = change(current, &old)?;
+        told.append(&mut made);
+        meta::check_kind(&mut new, &row.gvk)?;
+        meta::check_namespace(&mut new, call.namespace)?;
+        meta::check_name(&mut new, call.name)?;
+        meta::check_preconditions(row, current, meta::text(&new, "uid"), None)?;
+        match meta::expected(&new, row, call.name)? {
+            Expected::Revision(revision) if revision != current.revision() => {
+                return Err(Status::stale(&row.group_resource(), call.name));
+            }
+            Expected::Any if !strategy.unconditional_update() => {
+                let error =
+                    FieldError::invalid("metadata.resourceVersion", 0.into(), "must be specified for an update");
+                return Err(Status::invalid(&row.gvk, call.name, &[error]));
+            }
+            _ => {}
+        }
+        meta::fill_update(&mut new, &old);
+        apply_defaults(call.schema()?, &mut new);
+        strategy.default(&mut new);
+        match call.subresource {
+            "" => strategy.prepare_update(&mut new, &old),
+            "status" => strategy.prepare_status_update(&mut new, &old),
+            other => strategy.prepare_subresource_update(other, &mut new, &old),
+        }
+        if strategy.has_generation()
+            && call.subresource != "status"
+            && metadata::desired_state_changed(&new, &old)
+        {
+            meta::bump_generation(&mut new);
+        }
+        let request = call.write(Operation::Update, call.name);
+        self.admission.admit(&request, &mut new, Some(current)).await?;
+        let together = self.together(call, &request, Some(&mut new), Some(current), attempt).await?;
+        let mut errors = metadata::validate_update(&new, &old);
+        match call.subresource {
+            "" => {
+                errors.extend(strategy.validate(&new));
+                errors.extend(strategy.validate_update(&new, &old));
+            }
+            "status" => errors.extend(strategy.validate_status_update(&new, &old)),
+            other => errors.extend(strategy.validate_subresource_update(other, &new, &old)),
+        }
+        invalid(call, call.name, &errors)?;
+        self.admission.validate(&request, Some(&new), Some(current), told).await?;
+
+        let key = call.key(call.name);
+        let removed = super::delete::is_done(row, &new);
+        let value = canonical(new)?;
+        if value == current.body() && !removed {
+            return Ok(Some(current.clone()));
+        }
+        let compare = Compare::ModRevision(key.clone(), current.revision());
+        let (op, together) = if removed {
+            let request = call.write(Operation::Delete, call.name);
+            (Op::Delete { key }, self.together(call, &request, None, Some(current), attempt).await?)
+        } else {
+            (Op::Put { key, value: value.clone() }, together)
+        };
+        match self.commit(call, compare, op, together).await? {
+            Outcome::Done(revision) => Ok(Some(call.object(value, revision)?)),
+            Outcome::Overtaken | Outcome::CompanionOvertaken => Ok(None),
+        }
+    }
+
+    /// What the resource's companion writes together with an object.
+    pub(super) async fn together(
+        &self,
+        call: &Call<'_>,
+        request: &WriteRequest<'_>,
+        new: Option<&mut Value>,
+        old: Option<&Object>,
+        attempt: u32,
+    ) -> Result<Together, Status> {
+        match self.handlers.for_writes(call.row) {
+            Some(companion) => companion.together(request, new, old, attempt).await,
+            None => Ok(Together::default()),
+        }
+    }
+
+    /// Runs a write; a dry run only tests the condition on the object.
+    pub(super) async fn commit(
+        &self,
+        call: &Call<'_>,
+        compare: Compare,
+        op: Op,
+        together: Together,
+    ) -> Result<Outcome, Status> {
+        let store = self.caches.store();
+        if call.dry_run {
+            let found = store.get(compare.key());
+            let holds = match &compare {
+                Compare::Absent(_) => found.is_none(),
+                Compare::Exists(_) => found.is_some(),
+                Compare::ModRevision(_, revision) => found.as_ref().is_some_and(|kv| kv.mod_revision == *revision),
+            };
+            // A dry run answers the version it started from; a new object has none.
+            let revision = found.map_or(0, |kv| kv.mod_revision);
+            return Ok(if holds { Outcome::Done(revision) } else { Outcome::Overtaken });
+        }
+        let mut txn = Txn { compare: vec![compare], ops: vec![op] };
+        txn.compare.extend(together.compare);
+        txn.ops.extend(together.ops);
+        match store.txn(txn).await.map_err(crate::cache::store_status)? {
+            TxnOutcome::Committed { revision } => Ok(Outcome::Done(revision)),
+            TxnOutcome::Conflict { index: 0, .. } => Ok(Outcome::Overtaken),
+            TxnOutcome::Conflict { .. } => Ok(Outcome::CompanionOvertaken),
+        }
+    }
+}
