@@ -48,6 +48,22 @@ pub(crate) struct Current {
 }
 
 impl Current {
+    /// Reads it from the checkpoint directory.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Current>, StoreError> {
+        let path = dir.join("current");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(io_error("read", &path, &e)),
+        };
+        Current::decode(&bytes).map(Some).map_err(|e| match e {
+            Ok(found) => StoreError::NewerFormat { path: path.clone(), found, supported: VERSION },
+            Err(malformed) => {
+                StoreError::Corrupt { path: path.clone(), offset: 0, what: malformed.to_string() }
+            }
+        })
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         codec::put_u32(&mut out, VERSION);
@@ -148,14 +164,7 @@ impl Checkpoints {
         };
         let path = dir.join("current");
         let corrupt = |what: String| StoreError::Corrupt { path: path.clone(), offset: 0, what };
-        let current = match fs::read(&path) {
-            Ok(bytes) => Some(Current::decode(&bytes).map_err(|e| match e {
-                Ok(found) => StoreError::NewerFormat { path: path.clone(), found, supported: VERSION },
-                Err(malformed) => corrupt(malformed.to_string()),
-            })?),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(io_error("read", &path, &e)),
-        };
+        let current = Current::read(dir)?;
         checkpoints.next_generation = current.as_ref().map_or(1, |current| current.generation + 1);
         checkpoints.current = current;
         checkpoints.remove_other_generations()?;

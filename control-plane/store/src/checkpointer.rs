@@ -9,6 +9,9 @@ use crate::{
     checkpoint::Checkpoints, error::StoreError, machine::Made, raft::Raft, shared::Shared, wal::Log,
 };
 
+/// A last checkpoint is made when the log has grown by this part of what calls for one otherwise.
+const LAST_SHARE: u64 = 8;
+
 /// What the task works on.
 pub(crate) struct Checkpointer {
     pub(crate) shared: Arc<Shared>,
@@ -21,7 +24,7 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Serves until `stop` is raised.
+    /// Serves until `stop` is raised; then makes a last checkpoint where that spares the next start much replaying.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut written = 0;
         loop {
@@ -31,7 +34,7 @@ impl Checkpointer {
                 }
             };
             let idle = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => break,
                 () = busy => false,
                 () = tokio::time::sleep(self.interval) => true,
             };
@@ -44,6 +47,12 @@ impl Checkpointer {
                 // The log keeps what the checkpoint lacks, so nothing is lost; only the disk fills.
                 Err(error) => tracing::error!(%error, "cannot write a checkpoint; the log is kept and grows"),
             }
+        }
+        if self.log.failure().is_none()
+            && self.log.written_bytes() - written >= self.bytes / LAST_SHARE
+            && let Err(error) = self.checkpoint(true).await
+        {
+            tracing::warn!(%error, "cannot write a last checkpoint; the next start replays the log");
         }
     }
 

@@ -16,7 +16,7 @@ fn build() -> (TempDir, Log, Applier) {
     let history_limit = 1 << 20;
     let (checkpoints, state) =
         Checkpoints::open(&dir.path().join("checkpoint"), 1 << 20, history_limit).unwrap();
-    let log = Log::open(&dir.path().join("log"), 64 << 10).unwrap();
+    let log = Log::open(&dir.path().join("log"), 64 << 10, None).unwrap();
     let applier = Applier {
         shared: Shared::new(state),
         log: log.clone(),

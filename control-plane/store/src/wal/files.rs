@@ -81,11 +81,34 @@ fn sequences(dir: &Path) -> Result<Vec<u64>, StoreError> {
     Ok(found)
 }
 
-/// Reads all segments. `None` if there are none. A torn last frame is cut off, on disk too.
-pub(super) fn recover(dir: &Path) -> Result<(Index, Option<Tail>), StoreError> {
+/// Removes the leading segments all of whose entries a durable checkpoint holds, unread.
+fn remove_checkpointed(dir: &Path, sequences: &mut Vec<u64>, upto: u64) -> Result<(), StoreError> {
+    while let [oldest, next, ..] = sequences[..] {
+        let mut head = [0; format::HEADER];
+        let next = path(dir, next);
+        let read = File::open(&next).and_then(|file| file.read_exact_at(&mut head, 0));
+        read.map_err(|e| io_error("read", &next, &e))?;
+        // A damaged header is reported when the segment is read.
+        match Header::decode(&head) {
+            Ok(Header { prev: Some(prev), .. }) if prev.index <= upto => {}
+            _ => break,
+        }
+        let oldest = path(dir, oldest);
+        fs::remove_file(&oldest).map_err(|e| io_error("remove", &oldest, &e))?;
+        sequences.remove(0);
+    }
+    Ok(())
+}
+
+/// Reads all segments, but for those that hold only entries up to `checkpointed`. `None` if there are none. A torn last frame is
+/// cut off, on disk too.
+pub(super) fn recover(dir: &Path, checkpointed: Option<u64>) -> Result<(Index, Option<Tail>), StoreError> {
     let mut index = Index::default();
     let mut tail: Option<Tail> = None;
-    let sequences = sequences(dir)?;
+    let mut sequences = sequences(dir)?;
+    if let Some(upto) = checkpointed {
+        remove_checkpointed(dir, &mut sequences, upto)?;
+    }
     for (nth, sequence) in sequences.iter().copied().enumerate() {
         let path = path(dir, sequence);
         let corrupt = |offset: usize, what: String| StoreError::Corrupt {

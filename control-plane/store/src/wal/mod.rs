@@ -83,11 +83,12 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log in `dir`, recovering what is there, and starts its writer. Blocks on the disk.
-    pub(crate) fn open(dir: &Path, segment_bytes: u64) -> Result<Log, StoreError> {
+    /// Opens the log in `dir`, recovering what is there, and starts its writer. Entries up to `checkpointed` are in a durable
+    /// checkpoint and need not be there. Blocks on the disk.
+    pub(crate) fn open(dir: &Path, segment_bytes: u64, checkpointed: Option<u64>) -> Result<Log, StoreError> {
         let segment_bytes = segment_bytes.max(64 << 10).next_multiple_of(8);
         let codec = ValueCodec::Identity;
-        let (mut index, tail) = files::recover(dir)?;
+        let (mut index, tail) = files::recover(dir, checkpointed)?;
         let tail = match tail {
             Some(tail) => tail,
             None => {
@@ -105,7 +106,7 @@ impl Log {
             failed: OnceLock::new(),
             written_bytes: AtomicU64::new(0),
             grown: Notify::new(),
-            checkpointed: AtomicU64::new(0),
+            checkpointed: AtomicU64::new(checkpointed.map_or(0, |index| index + 1)),
         });
         let (jobs, queue) = mpsc::channel();
         let writer = Writer {

@@ -163,13 +163,13 @@ async fn indexes(log: &mut Log) -> Vec<u64> {
 
 fn reopen(log: Log, dir: &TempDir) -> Log {
     log.close();
-    Log::open(dir.path(), SEGMENT).unwrap()
+    Log::open(dir.path(), SEGMENT, None).unwrap()
 }
 
 #[tokio::test]
 async fn the_log_survives_reopening_rotation_truncation_and_purge() {
     let dir = TempDir::new("wal-reopen");
-    let mut log = Log::open(dir.path(), SEGMENT).unwrap();
+    let mut log = Log::open(dir.path(), SEGMENT, None).unwrap();
     log.save_vote(&Vote::new_committed(4, 1)).await.unwrap();
     append(&mut log, 0..200).await;
     assert!(log_files(&dir).len() >= 3);
@@ -202,6 +202,12 @@ async fn the_log_survives_reopening_rotation_truncation_and_purge() {
     assert_eq!(state.last_purged_log_id, Some(id(left[0] - 1)));
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(4, 1)));
     append(&mut log, 190..400).await;
+    // Opened with a checkpoint, whole segments that it covers are not even read.
+    log.close();
+    fs::write(&log_files(&dir)[0], b"unreadable").unwrap();
+    let mut log = Log::open(dir.path(), SEGMENT, Some(300)).unwrap();
+    let left = indexes(&mut log).await;
+    assert!(left[0] > 190 && left[0] <= 301 && *left.last().unwrap() == 399, "{left:?}");
     log.checkpointed(399);
     log.purge(id(399)).await.unwrap();
     let mut log = reopen(log, &dir);
@@ -213,7 +219,7 @@ async fn the_log_survives_reopening_rotation_truncation_and_purge() {
 #[tokio::test]
 async fn the_log_goes_on_after_the_hole_an_installed_snapshot_leaves() {
     let dir = TempDir::new("wal-hole");
-    let mut log = Log::open(dir.path(), SEGMENT).unwrap();
+    let mut log = Log::open(dir.path(), SEGMENT, None).unwrap();
     append(&mut log, 0..5).await;
     log.purge(id(1000)).await.unwrap();
     append(&mut log, 1001..1003).await;
@@ -226,7 +232,7 @@ async fn the_log_goes_on_after_the_hole_an_installed_snapshot_leaves() {
 #[tokio::test]
 async fn an_entry_larger_than_a_segment_gets_one_of_its_own() {
     let dir = TempDir::new("wal-large");
-    let mut log = Log::open(dir.path(), SEGMENT).unwrap();
+    let mut log = Log::open(dir.path(), SEGMENT, None).unwrap();
     let sizes = [10, 3 * SEGMENT as usize, 10];
     for (index, size) in sizes.iter().enumerate() {
         log.blocking_append([entry(index as u64, *size)]).await.unwrap();
@@ -241,7 +247,7 @@ async fn an_entry_larger_than_a_segment_gets_one_of_its_own() {
 #[tokio::test]
 async fn a_torn_tail_is_cut_and_written_over() {
     let dir = TempDir::new("wal-torn");
-    let mut log = Log::open(dir.path(), SEGMENT).unwrap();
+    let mut log = Log::open(dir.path(), SEGMENT, None).unwrap();
     append(&mut log, 0..10).await;
     log.close();
     let path = log_files(&dir).pop().unwrap();
@@ -250,7 +256,7 @@ async fn a_torn_tail_is_cut_and_written_over() {
     let last = scan(&data, &header).unwrap().bodies.pop().unwrap();
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.write_all_at(&[0xee; 100], last.start as u64 + 500).unwrap();
-    let mut log = Log::open(dir.path(), SEGMENT).unwrap();
+    let mut log = Log::open(dir.path(), SEGMENT, None).unwrap();
     assert_eq!(indexes(&mut log).await, (0..9).collect::<Vec<_>>());
     append(&mut log, 9..12).await;
     let mut log = reopen(log, &dir);
@@ -261,7 +267,7 @@ async fn a_torn_tail_is_cut_and_written_over() {
 #[tokio::test]
 async fn damaged_missing_and_newer_segments_are_errors() {
     let dir = TempDir::new("wal-damage");
-    let mut log = Log::open(dir.path(), SEGMENT).unwrap();
+    let mut log = Log::open(dir.path(), SEGMENT, None).unwrap();
     append(&mut log, 0..200).await;
     log.close();
     let files = log_files(&dir);
@@ -270,7 +276,7 @@ async fn damaged_missing_and_newer_segments_are_errors() {
         let original = fs::read(path).unwrap();
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         file.write_all_at(bytes, offset).unwrap();
-        let error = Log::open(dir.path(), SEGMENT).map(drop).unwrap_err();
+        let error = Log::open(dir.path(), SEGMENT, None).map(drop).unwrap_err();
         fs::write(path, original).unwrap();
         error
     };
@@ -287,10 +293,10 @@ async fn damaged_missing_and_newer_segments_are_errors() {
     assert!(matches!(newer, StoreError::NewerFormat { found: 9, supported: 1, .. }), "{newer}");
     let away = dir.path().join("away");
     fs::rename(&files[1], &away).unwrap();
-    let missing = Log::open(dir.path(), SEGMENT).map(drop).unwrap_err();
+    let missing = Log::open(dir.path(), SEGMENT, None).map(drop).unwrap_err();
     assert!(matches!(missing, StoreError::Corrupt { .. }), "{missing}");
     fs::rename(&away, &files[1]).unwrap();
-    let mut log = Log::open(dir.path(), SEGMENT).unwrap();
+    let mut log = Log::open(dir.path(), SEGMENT, None).unwrap();
     assert_eq!(indexes(&mut log).await.len(), 200);
     log.close();
 }
