@@ -16,15 +16,6 @@ use std::net::IpAddr;
 pub struct Endpoints;
 
 impl Strategy for Endpoints {
-    fn default(&self, object: &mut Value) {
-        let subsets = object.get_mut("subsets").and_then(Value::as_array_mut);
-        for subset in subsets.into_iter().flatten() {
-            for port in subset.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-                default_field(port, "protocol", "TCP");
-            }
-        }
-    }
-
     fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
@@ -98,14 +89,6 @@ impl Strategy for Endpoints {
     }
 }
 
-fn default_field(object: &mut Value, field: &str, value: &str) {
-    if let Some(map) = object.as_object_mut() {
-        if map.get(field).is_none_or(Value::is_null) {
-            map.insert(field.into(), value.into());
-        }
-    }
-}
-
 /// An address that may stand behind a Service: not unspecified, loopback or link-local.
 pub(crate) fn endpoint_ip(errors: &mut Errors, at: &At<'_, '_>) {
     let wrong = text::ip(at.text());
@@ -142,13 +125,6 @@ const TOPOLOGY_MAX: usize = 16;
 const HINTS_MAX: usize = 8;
 
 impl Strategy for EndpointSlice {
-    fn default(&self, object: &mut Value) {
-        for port in object.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            default_field(port, "name", "");
-            default_field(port, "protocol", "TCP");
-        }
-    }
-
     fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
 
     fn has_generation(&self) -> bool {
@@ -305,7 +281,7 @@ pub fn same_endpoints(a: &Value, b: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::testing::{now, shown};
+    use crate::kinds::testing::{complete, now, shown};
     use serde_json::json;
 
     #[test]
@@ -352,7 +328,8 @@ mod tests {
             assert!(text.starts_with(wrong) && text.is_empty() == wrong.is_empty(), "{wrong}: {text}");
         }
         let mut object = subset(address, json!({"port": 80}));
-        Endpoints.default(&mut object);
+        (object["apiVersion"], object["kind"]) = ("v1".into(), "Endpoints".into());
+        let object = complete(object);
         assert_eq!(object["subsets"][0]["ports"][0]["protocol"], "TCP");
     }
 
@@ -417,8 +394,9 @@ mod tests {
         let text =
             shown(&EndpointSlice.validate_update(&slice("IPv6", "fd00::1"), &slice("IPv4", "10.0.0.1")));
         assert_eq!(text, "addressType: Invalid value: \"IPv6\": field is immutable");
-        let mut object = json!({"ports": [{"port": 80}]});
-        EndpointSlice.default(&mut object);
+        let object = complete(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "ports": [{"port": 80}],
+        }));
         assert_eq!(object["ports"][0], json!({"port": 80, "name": "", "protocol": "TCP"}));
         let cells = EndpointSlice.cells(&slice("IPv4", "10.0.0.1"), now());
         assert_eq!(cells[1..4], [json!("IPv4"), json!("80"), json!("10.0.0.1")]);

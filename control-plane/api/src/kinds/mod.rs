@@ -21,8 +21,19 @@ pub mod workload;
 pub use rows::builtin;
 pub use table::ResourceTable;
 
+use crate::resource::{Context, Strategy};
 use crate::validation::same;
 use serde_json::{Map, Value};
+
+/// A kind whose schema says all there is to say.
+#[derive(Debug, Default)]
+pub struct Plain;
+
+impl Strategy for Plain {
+    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
+
+    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
+}
 
 /// Puts fields of `old` into `new`, or takes them out where the old object has none.
 fn keep(new: &mut Value, old: &Value, fields: &[&str]) {
@@ -62,12 +73,6 @@ fn same_key(a: &Map<String, Value>, b: &Map<String, Value>, field: &str) -> bool
     same(a.get(field), b.get(field))
 }
 
-/// Counts a change of the desired state.
-fn next_generation(new: &mut Value, old: &Value) {
-    let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
-    new["metadata"]["generation"] = (generation + 1).into();
-}
-
 /// An instant to the second, as `metav1.Time` is written.
 pub fn rfc3339(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -85,6 +90,23 @@ mod testing {
 
     pub(super) fn context() -> Context<'static> {
         Context { now: now(), user: "ann" }
+    }
+
+    /// An object with the defaults of its schema and of its kind, as the registry fills them in.
+    pub(super) fn complete(mut object: serde_json::Value) -> serde_json::Value {
+        let text = |key: &str| object[key].as_str().unwrap().to_owned();
+        let version = crate::GroupVersion::parse(&text("apiVersion"));
+        let gvk = crate::GroupVersionKind {
+            group: version.group,
+            version: version.version,
+            kind: text("kind").into(),
+        };
+        let table = super::ResourceTable::builtin();
+        let row = table.by_kind(&gvk).unwrap();
+        let schema = crate::schema::Schemas::builtin().get(&row.schema).unwrap();
+        crate::schema::apply_defaults(schema, &mut object);
+        row.strategy.default(&mut object);
+        object
     }
 
     /// Errors as one line.

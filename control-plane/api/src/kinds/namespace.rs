@@ -76,6 +76,29 @@ impl Strategy for Namespace {
         dns1123_label(name, prefix)
     }
 
+    /// While something in it is not gone, a namespace stays.
+    fn holds(&self, object: &Value) -> bool {
+        object.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+    }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
+
+    fn prepare_delete(&self, object: &mut Value) {
+        object["status"]["phase"] = "Terminating".into();
+    }
+
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let root = At::root(new);
+        let spec = root.get("spec");
+        for entry in spec.get("finalizers").items() {
+            finalizer(&mut errors, &entry, entry.text());
+        }
+        errors.done()
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![name(), column("Status", "string", "The status of the namespace"), age()]
     }
@@ -94,31 +117,6 @@ fn finalizer(errors: &mut Errors, at: &At<'_, '_>, name: &str) {
     }
 }
 
-/// What a deletion does to a namespace that still has finalizers: it is marked as going. The registry sets
-/// `metadata.deletionTimestamp` and keeps the object while [`holds`] says so.
-pub fn terminate(namespace: &mut Value) {
-    namespace["status"]["phase"] = "Terminating".into();
-}
-
-/// Whether a namespace must stay because something in it is not gone yet.
-pub fn holds(namespace: &Value) -> bool {
-    namespace.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
-}
-
-/// `namespaces/finalize`: the old namespace with the new one's `spec.finalizers`, and what is wrong with them.
-pub fn finalize(new: &Value, old: &Value) -> (Value, Vec<FieldError>) {
-    let mut out = old.clone();
-    super::keep_in(&mut out, new, "metadata", &["resourceVersion"]);
-    super::keep(&mut out, new, &["spec"]);
-    let mut errors = Errors::new();
-    let root = At::root(new);
-    let spec = root.get("spec");
-    for entry in spec.get("finalizers").items() {
-        finalizer(&mut errors, &entry, entry.text());
-    }
-    (out, errors.done())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +130,7 @@ mod tests {
         assert_eq!(object["metadata"]["labels"][NAME_LABEL], "web");
         assert_eq!(object["spec"]["finalizers"], json!(["kubernetes"]));
         assert_eq!(object["status"]["phase"], "Active");
-        assert!(holds(&object));
+        assert!(Namespace.holds(&object));
         assert_eq!(Namespace.validate(&object), []);
         assert_eq!(Namespace.cells(&object, now())[1], "Active");
     }
@@ -143,11 +141,12 @@ mod tests {
         let mut new = json!({"metadata": {"name": "web"}, "spec": {}});
         Namespace.prepare_update(&mut new, &old);
         assert_eq!(new["spec"]["finalizers"], json!(["kubernetes"]));
-        let empty = json!({"metadata": {"name": "web"}, "spec": {"finalizers": []}});
-        let (done, errors) = finalize(&empty, &old);
-        assert!(!holds(&done) && errors.is_empty());
+        let mut empty = json!({"metadata": {"name": "web"}, "spec": {"finalizers": []}});
+        Namespace.prepare_subresource_update("finalize", &mut empty, &old);
+        assert_eq!(Namespace.validate_subresource_update("finalize", &empty, &old), []);
+        assert!(!Namespace.holds(&empty));
         let bad = json!({"spec": {"finalizers": ["mine"]}});
-        let (_, errors) = finalize(&bad, &old);
+        let errors = Namespace.validate_subresource_update("finalize", &bad, &old);
         assert!(shown(&errors).starts_with("spec.finalizers[0]: Invalid value: \"mine\": name is neither"));
     }
 
@@ -159,7 +158,7 @@ mod tests {
         assert!(
             shown(&Namespace.validate_status_update(&object, &object)).starts_with("status.Phase: Invalid")
         );
-        terminate(&mut object);
+        Namespace.prepare_delete(&mut object);
         assert_eq!(Namespace.validate_status_update(&object, &object), []);
         assert!(!Namespace.validate_name("a.b", false).is_empty());
     }

@@ -123,14 +123,9 @@ pub struct RoleBinding;
 #[derive(Debug, Default)]
 pub struct ClusterRoleBinding;
 
-/// What is left out names the group of roles; a user or group subject likewise.
+/// A user or group is of the group of roles where nothing is said.
 fn default_binding(object: &mut Value) {
     let empty = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or_default().is_empty();
-    if let Some(role) = object.get_mut("roleRef").and_then(Value::as_object_mut) {
-        if empty(role.get("apiGroup")) {
-            role.insert("apiGroup".into(), GROUP.into());
-        }
-    }
     let subjects = object.get_mut("subjects").and_then(Value::as_array_mut);
     for subject in subjects.into_iter().flatten().filter_map(Value::as_object_mut) {
         let kind = subject.get("kind").and_then(Value::as_str).unwrap_or_default();
@@ -289,7 +284,7 @@ impl Strategy for ClusterRoleBinding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::testing::{now, shown};
+    use crate::kinds::testing::{complete, now, shown};
     use serde_json::json;
 
     #[test]
@@ -325,15 +320,16 @@ mod tests {
 
     #[test]
     fn bindings() {
-        let mut good = json!({
+        let good = complete(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
             "metadata": {"name": "b", "creationTimestamp": "2026-05-01T11:59:00Z"},
             "roleRef": {"kind": "ClusterRole", "name": "admin"},
             "subjects": [
                 {"kind": "User", "name": "ann"}, {"kind": "User", "name": "bob"}, {"kind": "Group", "name": "ops"},
                 {"kind": "ServiceAccount", "name": "robot", "namespace": "web"},
             ],
-        });
-        RoleBinding.default(&mut good);
+        }));
+
         assert_eq!(RoleBinding.validate(&good), []);
         assert_eq!(ClusterRoleBinding.validate(&good), []);
         assert_eq!(

@@ -17,10 +17,6 @@ pub struct LocalSubjectAccess;
 #[derive(Debug, Default)]
 pub struct SelfSubjectAccess;
 
-/// Questions whose form the schema says in full: TokenReview, SelfSubjectReview, SelfSubjectRulesReview.
-#[derive(Debug, Default)]
-pub struct Question;
-
 fn attributes(errors: &mut Errors, spec: &At<'_, '_>) {
     let (resource, other) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
     match (resource.present(), other.present()) {
@@ -39,10 +35,6 @@ fn subject(errors: &mut Errors, spec: &At<'_, '_>) {
         let why = "at least one of user or group must be specified";
         errors.push(FieldError::invalid(user.path(), "".into(), why));
     }
-}
-
-impl Strategy for Question {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
 }
 
 impl Strategy for SubjectAccess {

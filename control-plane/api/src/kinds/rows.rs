@@ -191,13 +191,8 @@ const ROWS: &[Row] = &[
             of::<super::small::PriorityClass>,
         )
     },
-    asked(
-        "authentication.k8s.io/v1.SelfSubjectReview",
-        "selfsubjectreviews",
-        Cluster,
-        of::<super::review::Question>,
-    ),
-    asked("authentication.k8s.io/v1.TokenReview", "tokenreviews", Cluster, of::<super::review::Question>),
+    asked("authentication.k8s.io/v1.SelfSubjectReview", "selfsubjectreviews", Cluster, of::<super::Plain>),
+    asked("authentication.k8s.io/v1.TokenReview", "tokenreviews", Cluster, of::<super::Plain>),
     asked(
         "authorization.k8s.io/v1.LocalSubjectAccessReview",
         "localsubjectaccessreviews",
@@ -214,7 +209,7 @@ const ROWS: &[Row] = &[
         "authorization.k8s.io/v1.SelfSubjectRulesReview",
         "selfsubjectrulesreviews",
         Cluster,
-        of::<super::review::Question>,
+        of::<super::Plain>,
     ),
     asked(
         "authorization.k8s.io/v1.SubjectAccessReview",

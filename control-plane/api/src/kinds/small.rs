@@ -29,6 +29,10 @@ impl Strategy for ServiceAccount {
         names_of_secrets_only(new);
     }
 
+    fn returns_deleted(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![name(), age()]
     }
@@ -216,14 +220,6 @@ pub const SYSTEM_PRIORITIES: &[(&str, i64)] =
     &[("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 
 impl Strategy for PriorityClass {
-    fn default(&self, object: &mut Value) {
-        if let Some(map) =
-            object.as_object_mut().filter(|m| m.get("preemptionPolicy").is_none_or(Value::is_null))
-        {
-            map.insert("preemptionPolicy".into(), "PreemptLowerPriority".into());
-        }
-    }
-
     fn has_generation(&self) -> bool {
         true
     }

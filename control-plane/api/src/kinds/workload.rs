@@ -7,7 +7,7 @@ use crate::resource::{Column, Strategy};
 use crate::table::{self, column, wide};
 use crate::validation::metadata::desired_state_changed;
 use crate::validation::{At, Errors, annotations, labels, same, selector, text};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Defaults of the pod template below `spec`.
 pub(super) fn default_template(object: &mut Value) {
@@ -107,21 +107,7 @@ pub struct Deployment;
 impl Strategy for Deployment {
     fn default(&self, object: &mut Value) {
         default_template(object);
-        let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
-        for (field, value) in
-            [("replicas", 1), ("revisionHistoryLimit", 10), ("progressDeadlineSeconds", 600)]
-        {
-            if spec.get(field).is_none_or(Value::is_null) {
-                spec.insert(field.into(), value.into());
-            }
-        }
-        let strategy = spec.entry("strategy").or_insert_with(|| json!({}));
-        if strategy.is_null() {
-            *strategy = json!({});
-        }
-        if strategy.get("type").and_then(Value::as_str).unwrap_or_default().is_empty() {
-            strategy["type"] = "RollingUpdate".into();
-        }
+        let Some(strategy) = object.pointer_mut("/spec/strategy") else { return };
         if strategy["type"] == "RollingUpdate" {
             for field in ["maxUnavailable", "maxSurge"] {
                 if strategy["rollingUpdate"][field].is_null() {
@@ -267,10 +253,6 @@ pub struct ReplicaSet;
 impl Strategy for ReplicaSet {
     fn default(&self, object: &mut Value) {
         default_template(object);
-        let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
-        if spec.get("replicas").is_none_or(Value::is_null) {
-            spec.insert("replicas".into(), 1.into());
-        }
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -8,7 +8,6 @@ const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContain
 /// Defaults of a pod spec wherever it stands: in a Pod and in a template.
 pub(crate) fn spec(spec: &mut Value) {
     let Some(map) = spec.as_object_mut() else { return };
-    map.entry("securityContext").or_insert_with(|| json!({}));
     mirror_service_account(map);
     for field in CONTAINERS {
         each(map.get_mut(field), |container| {

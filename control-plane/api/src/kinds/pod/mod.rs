@@ -22,8 +22,7 @@ pub(crate) use spec::validate as validate_spec;
 
 use crate::field::FieldError;
 use crate::resource::{Column, Context, Strategy};
-use crate::validation::metadata::desired_state_changed;
-use crate::validation::{At, Errors};
+use crate::validation::{At, Errors, same};
 use serde_json::{Value, json};
 
 /// Pods.
@@ -138,6 +137,40 @@ impl Strategy for Pod {
         true
     }
 
+    fn returns_deleted(&self) -> bool {
+        true
+    }
+
+    fn prepare_subresource_update(&self, subresource: &str, new: &mut Value, old: &Value) {
+        super::keep(new, old, &["status"]);
+        match subresource {
+            "ephemeralcontainers" => {
+                let sent = new.pointer("/spec/ephemeralContainers").cloned();
+                super::keep(new, old, &["spec"]);
+                if let Some(sent) = sent {
+                    new["spec"]["ephemeralContainers"] = sent;
+                }
+            }
+            "resize" => {
+                if let Some(spec) = resized(new, old) {
+                    new["spec"] = spec;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        errors.extend(self.validate(new));
+        match subresource {
+            "ephemeralcontainers" => only_added(&mut errors, new, old),
+            "resize" => resize(&mut errors, new, old),
+            _ => {}
+        }
+        errors.done()
+    }
+
     fn graceful_deletion(&self, object: &Value, asked: Option<i64>) -> Option<i64> {
         let root = At::root(object);
         let (spec, status) = (root.get("spec"), root.get("status"));
@@ -169,36 +202,55 @@ fn observed_generations(pod: &Value) -> Vec<(String, i64)> {
     conditions.into_iter().flatten().filter_map(pair).collect()
 }
 
-/// `pods/ephemeralcontainers`: the old pod with the new one's ephemeral containers, and what is wrong with them.
-pub fn with_ephemeral_containers(new: &Value, old: &Value) -> (Value, Vec<FieldError>) {
-    let mut pod = old.clone();
-    super::keep_in(&mut pod, new, "metadata", &["resourceVersion"]);
-    super::keep_in(&mut pod, new, "spec", &["ephemeralContainers"]);
-    let mut errors = Errors::new();
-    errors.extend(Pod.validate(&pod));
-    {
-        let (root, old_root) = (At::root(&pod), At::root(old));
-        let (spec, old_spec) = (root.get("spec"), old_root.get("spec"));
-        let (list, before) = (spec.get("ephemeralContainers"), old_spec.get("ephemeralContainers"));
-        for old in before.items() {
-            let name = old.get("name").text();
-            match list.items().find(|new| new.get("name").text() == name) {
-                None => errors
-                    .forbidden(&list, format!("existing ephemeral containers {name:?} may not be removed\n")),
-                Some(new) if !crate::validation::same(new.value(), old.value()) => {
-                    errors.forbidden(
-                        &list,
-                        format!("existing ephemeral containers {name:?} may not be changed\n"),
-                    );
-                }
-                Some(_) => {}
+/// Ephemeral containers may be added, and stay as they are.
+fn only_added(errors: &mut Errors, new: &Value, old: &Value) {
+    let (root, old_root) = (At::root(new), At::root(old));
+    let (spec, old_spec) = (root.get("spec"), old_root.get("spec"));
+    let (list, before) = (spec.get("ephemeralContainers"), old_spec.get("ephemeralContainers"));
+    for old in before.items() {
+        let name = old.get("name").text();
+        match list.items().find(|new| new.get("name").text() == name) {
+            None => errors
+                .forbidden(&list, format!("existing ephemeral containers {name:?} may not be removed\n")),
+            Some(new) if !same(new.value(), old.value()) => {
+                errors
+                    .forbidden(&list, format!("existing ephemeral containers {name:?} may not be changed\n"));
             }
+            Some(_) => {}
         }
     }
-    if desired_state_changed(&pod, old) {
-        super::next_generation(&mut pod, old);
+}
+
+/// The spec of `old` with the resources and resize policies of `new`; nothing where containers were added, removed
+/// or renamed.
+fn resized(new: &Value, old: &Value) -> Option<Value> {
+    let mut spec = old.get("spec")?.clone();
+    for field in ["containers", "initContainers"] {
+        let list = |pod: &Value| pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).cloned();
+        let (sent, before) = (list(new).unwrap_or_default(), list(old).unwrap_or_default());
+        if !sent.iter().map(|c| c.get("name")).eq(before.iter().map(|c| c.get("name"))) {
+            return None;
+        }
+        let containers = spec.get_mut(field).and_then(Value::as_array_mut);
+        for (container, sent) in containers.into_iter().flatten().zip(&sent) {
+            super::keep(container, sent, &["resources", "resizePolicy"]);
+        }
     }
-    (pod, errors.done())
+    Some(spec)
+}
+
+/// A pod's size may change while it runs; its class of service and its containers may not.
+fn resize(errors: &mut Errors, new: &Value, old: &Value) {
+    let root = At::root(new);
+    let spec = root.get("spec");
+    if qos::class(new) != qos::class(old) {
+        let shown = old.pointer("/status/qosClass").cloned().unwrap_or(Value::Null);
+        let why = "Pod QOS Class may not change as a result of resizing";
+        errors.push(FieldError::invalid(spec.path(), shown, why));
+    }
+    if resized(new, old).is_none() {
+        errors.forbidden(&spec, "only cpu and memory resources are mutable");
+    }
 }
 
 #[cfg(test)]

@@ -33,15 +33,7 @@ fn is_external(spec: &Map<String, Value>) -> bool {
 
 impl Strategy for Service {
     fn default(&self, object: &mut Value) {
-        if object.get("spec").is_none_or(Value::is_null) {
-            object["spec"] = json!({});
-        }
         let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
-        for (field, value) in [("type", "ClusterIP"), ("sessionAffinity", "None")] {
-            if word(spec, field).is_empty() {
-                spec.insert(field.into(), value.into());
-            }
-        }
         match word(spec, "sessionAffinity") {
             "None" => {
                 spec.remove("sessionAffinityConfig");
@@ -58,9 +50,6 @@ impl Strategy for Service {
         }
         for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
             let Some(port) = port.as_object_mut() else { continue };
-            if word(port, "protocol").is_empty() {
-                port.insert("protocol".into(), "TCP".into());
-            }
             let target = port.get("targetPort");
             if target.is_none_or(|t| t.is_null() || t == 0 || t == "") {
                 let number = port.get("port").cloned().unwrap_or(0.into());
@@ -129,6 +118,10 @@ impl Strategy for Service {
     }
 
     fn create_on_update(&self) -> bool {
+        true
+    }
+
+    fn returns_deleted(&self) -> bool {
         true
     }
 
