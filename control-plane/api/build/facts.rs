@@ -15,6 +15,8 @@ pub(crate) struct Fact {
     pub(crate) unions: Option<String>,
     pub(crate) value: bool,
     pub(crate) pointer: bool,
+    pub(crate) optional: bool,
+    pub(crate) required: bool,
     /// As the published schema shows it.
     pub(crate) shown: Option<String>,
     /// As defaulting fills it in.
@@ -40,6 +42,8 @@ impl Facts {
                     ("unions", v) => fact.unions = Some(v.to_owned()),
                     ("value", "") => fact.value = true,
                     ("pointer", "") => fact.pointer = true,
+                    ("optional", "") => fact.optional = true,
+                    ("required", "") => fact.required = true,
                     ("default", v) => fact.shown = Some(v.to_owned()),
                     _ => return Err(format!("facts/fields.txt: {word:?} of {name} is no fact").into()),
                 }
