@@ -6,7 +6,7 @@ use skep_api::Object;
 
 /// Which of the four resources an object is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// `clusterroles` and `roles`.
     Role,
     /// `clusterrolebindings` and `rolebindings`.
@@ -14,7 +14,7 @@ pub enum Kind {
 }
 
 /// The resources the index is made of.
-pub const RESOURCES: [(&str, Kind); 4] = [
+pub(super) const RESOURCES: [(&str, Kind); 4] = [
     ("clusterroles", Kind::Role),
     ("roles", Kind::Role),
     ("clusterrolebindings", Kind::Binding),
@@ -54,7 +54,7 @@ struct SubjectBody {
 }
 
 /// Puts an object into the index. One that cannot be read grants nothing: what stood under its name is taken away.
-pub fn put(policy: &mut Policy, kind: Kind, object: &Object) {
+pub(super) fn put(policy: &mut Policy, kind: Kind, object: &Object) {
     let (namespace, name) = (&*object.meta().namespace, &*object.meta().name);
     match kind {
         Kind::Role => match serde_json::from_slice::<RoleBody>(object.body()) {
@@ -80,7 +80,7 @@ pub fn put(policy: &mut Policy, kind: Kind, object: &Object) {
 }
 
 /// Takes an object out of the index.
-pub fn remove(policy: &mut Policy, kind: Kind, object: &Object) {
+pub(super) fn remove(policy: &mut Policy, kind: Kind, object: &Object) {
     let (namespace, name) = (&*object.meta().namespace, &*object.meta().name);
     match kind {
         Kind::Role => policy.remove_role(namespace, name),

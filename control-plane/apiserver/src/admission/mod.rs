@@ -1,0 +1,140 @@
+//! What is filled in, changed or refused before a write is stored, in upstream's order: NamespaceLifecycle, ServiceAccount,
+//! NodeRestriction (the part named in its module), TaintNodesByCondition, Priority, DefaultTolerationSeconds.
+
+mod namespace;
+mod node;
+mod priority;
+mod service_account;
+#[cfg(test)]
+mod tests;
+mod tolerations;
+
+use crate::cache::Caches;
+use crate::hooks::{Admission, WriteRequest};
+use async_trait::async_trait;
+use serde_json::Value;
+use skep_api::{Object, Status};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The built-in admission.
+pub struct BuiltIn {
+    caches: Arc<Caches>,
+}
+
+/// A pod may come before the controller has made its namespace's `default` account: looked for so often, so far apart.
+const ACCOUNT_TRIES: (u32, Duration) = (10, Duration::from_millis(150));
+
+impl BuiltIn {
+    /// Admission that looks up namespaces, service accounts and priority classes in `caches`.
+    pub fn new(caches: Arc<Caches>) -> Self {
+        BuiltIn { caches }
+    }
+
+    /// The latest version of an object of a built-in kind.
+    fn find(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>, Status> {
+        match self.caches.table().get(group, "v1", resource) {
+            Some(row) => self.caches.latest(row, namespace, name),
+            None => Ok(None),
+        }
+    }
+
+    async fn account(&self, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
+        let tries = if name == service_account::DEFAULT { ACCOUNT_TRIES.0 } else { 1 };
+        for attempt in 0..tries {
+            if attempt > 0 {
+                tokio::time::sleep(ACCOUNT_TRIES.1).await;
+            }
+            if let Some(found) = self.find("", "serviceaccounts", namespace, name)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Admission for BuiltIn {
+    async fn admit(
+        &self,
+        request: &WriteRequest<'_>,
+        new: &mut Value,
+        old: Option<&Object>,
+    ) -> Result<(), Status> {
+        if namespace::concerns(request) {
+            let found = self.find("", "namespaces", "", request.namespace)?;
+            namespace::admit(request, found.as_deref())?;
+        }
+        if service_account::concerns(request) {
+            let account = match service_account::wanted(new) {
+                Some(name) => self.account(request.namespace, &name).await?,
+                None => None,
+            };
+            service_account::admit(request, new, account.as_deref(), &uuid::Uuid::new_v4().to_string())?;
+        }
+        node::restrict(request, Some(new), old)?;
+        node::taint(request, new);
+        if priority::concerns(request) {
+            let class = match priority::wanted(new) {
+                Some(name) => self.find(priority::GROUP, "priorityclasses", "", &name)?,
+                None => {
+                    let all = skep_api::GroupResource::new(priority::GROUP, "priorityclasses");
+                    priority::default_class(&self.caches.peek_all(&all, None))
+                }
+            };
+            priority::admit(request, new, class.as_deref())?;
+        }
+        tolerations::admit(request, new);
+        Ok(())
+    }
+
+    async fn validate(
+        &self,
+        request: &WriteRequest<'_>,
+        new: Option<&Value>,
+        old: Option<&Object>,
+        _warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
+        if new.is_none() {
+            namespace::validate_delete(request)?;
+            node::restrict(request, None, old)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a write is about the main part of `group`/`resource`.
+fn is(request: &WriteRequest<'_>, group: &str, resource: &str) -> bool {
+    request.subresource.is_empty()
+        && request.resource.gvk.group == group
+        && request.resource.plural == resource
+}
+
+/// 403 about the object of a write.
+fn forbidden(request: &WriteRequest<'_>, why: impl std::fmt::Display) -> Status {
+    Status::forbidden(&request.resource.group_resource(), request.name, why)
+}
+
+fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
+    tree.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The list at a pointer; none where there is none.
+fn list<'a>(tree: &'a Value, pointer: &str) -> &'a [Value] {
+    tree.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The list `key` of an object, made when it is not there; none where `tree` is no object or `key` something else.
+fn list_mut<'a>(tree: &'a mut Value, key: &str) -> Option<&'a mut Vec<Value>> {
+    let entry = tree.as_object_mut()?.entry(key).or_insert(Value::Null);
+    if entry.is_null() {
+        *entry = Value::Array(Vec::new());
+    }
+    entry.as_array_mut()
+}

@@ -1,0 +1,239 @@
+use super::plan::held;
+use super::{Cidr, Claim, Plan, PortRange, plan};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+fn range() -> Cidr {
+    "10.96.0.0/24".parse().unwrap()
+}
+
+fn service(spec: Value) -> Value {
+    json!({"metadata": {"name": "s"}, "spec": spec})
+}
+
+fn fill(new: &mut Value, old: Option<&Value>, taken: &[Claim]) -> Result<Plan, Vec<String>> {
+    plan(new, old, &range(), &PortRange::default(), 7, |c| taken.contains(c))
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+fn ip(text: &str) -> Claim {
+    Claim::Ip(text.parse().unwrap())
+}
+
+#[test]
+fn ranges() {
+    let wide: Cidr = "10.96.0.0/16".parse().unwrap();
+    assert_eq!((wide.first().to_string(), wide.size()), ("10.96.0.1".into(), 65_534));
+    for (text, inside) in [
+        ("10.96.0.0", false),
+        ("10.96.0.1", true),
+        ("10.96.255.254", true),
+        ("10.96.255.255", false),
+        ("10.95.0.1", false),
+        ("10.97.0.0", false),
+    ] {
+        assert_eq!(wide.contains(text.parse().unwrap()), inside, "{text}");
+    }
+    for bad in ["10.96.0.0", "10.96.0.1/16", "10.96.0.0/33", "10.96.0.0/2", "x/16", "fd00::/64", ""] {
+        assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_new_service_gets_an_address() {
+    let mut s = service(json!({"type": "ClusterIP", "ports": [{"port": 80}]}));
+    let plan = fill(&mut s, None, &[]).unwrap();
+    let got: std::net::Ipv4Addr = s["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
+    assert!(range().contains(got) && got.octets()[3] > 16, "{got} lies below the band for those who choose");
+    assert_eq!(plan, Plan { claim: vec![Claim::Ip(got)], release: vec![] });
+    assert_eq!(s["spec"]["clusterIPs"], json!([got.to_string()]));
+    assert_eq!(
+        (&s["spec"]["ipFamilies"], &s["spec"]["ipFamilyPolicy"]),
+        (&json!(["IPv4"]), &json!("SingleStack"))
+    );
+    assert_eq!(s["spec"]["ports"][0].get("nodePort"), None);
+}
+
+#[test]
+fn services_without_an_address() {
+    for (spec, shown) in [
+        (json!({"type": "ClusterIP", "clusterIP": "None"}), json!(["None"])),
+        (json!({"type": "ClusterIP", "clusterIPs": ["None"]}), json!(["None"])),
+        (json!({"type": "ExternalName", "externalName": "x.y"}), Value::Null),
+    ] {
+        let mut s = service(spec);
+        assert_eq!(fill(&mut s, None, &[]).unwrap(), Plan::default());
+        assert_eq!(s["spec"].get("clusterIPs").cloned().unwrap_or_default(), shown);
+    }
+}
+
+#[test]
+fn what_is_refused() {
+    let port = |n: u16| json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": n}]});
+    let taken = [ip("10.96.0.9"), Claim::Port(30_100)];
+    for (spec, says) in [
+        (
+            json!({"clusterIP": "10.96.0.9"}),
+            "spec.clusterIPs: Invalid value: [\"10.96.0.9\"]: failed to allocate IP 10.96.0.9: provided IP is already allocated",
+        ),
+        (
+            json!({"clusterIP": "10.97.0.9"}),
+            "spec.clusterIPs: Invalid value: [\"10.97.0.9\"]: failed to allocate IP 10.97.0.9: the provided IP (10.97.0.9) is not in the valid range. The range of valid IPs is 10.96.0.0/24",
+        ),
+        (
+            json!({"clusterIP": "nope"}),
+            "spec.clusterIPs[0]: Invalid value: \"nope\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (port(30_100), "spec.ports[0].nodePort: Invalid value: 30100: provided port is already allocated"),
+        (
+            port(80),
+            "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767",
+        ),
+        (
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+        ),
+    ] {
+        assert_eq!(fill(&mut service(spec.clone()), None, &taken).unwrap_err(), [says], "{spec}");
+    }
+    let old = service(json!({"type": "ClusterIP", "clusterIP": "10.96.0.20", "clusterIPs": ["10.96.0.20"]}));
+    let mut moved =
+        service(json!({"type": "ClusterIP", "clusterIP": "10.96.0.21", "clusterIPs": ["10.96.0.20"]}));
+    assert_eq!(
+        fill(&mut moved, Some(&old), &[]).unwrap_err(),
+        ["spec.clusterIPs[0]: Invalid value: \"10.96.0.21\": may not change once set"]
+    );
+}
+
+/// A Service as it is after a write, and what that write claimed and released.
+fn changed(old: &Value, spec: Value) -> (Value, Plan) {
+    let mut new = service(spec);
+    let taken = held(old);
+    let plan = fill(&mut new, Some(old), &taken).unwrap();
+    (new, plan)
+}
+
+#[test]
+fn updates() {
+    let mut old =
+        service(json!({"type": "NodePort", "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}]}));
+    fill(&mut old, None, &[]).unwrap();
+    let address = old["spec"]["clusterIP"].clone();
+    let node = |s: &Value, i: usize| s["spec"]["ports"][i].get("nodePort").cloned().unwrap_or_default();
+    // Left out: kept.
+    let (new, plan) = changed(
+        &old,
+        json!({"type": "NodePort", "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}]}),
+    );
+    assert_eq!(
+        (&new["spec"]["clusterIP"], node(&new, 0), node(&new, 1)),
+        (&address, node(&old, 0), node(&old, 1))
+    );
+    assert_eq!(plan, Plan::default());
+    // Another order of the ports changes nothing either.
+    let (new, plan) = changed(
+        &old,
+        json!({"type": "NodePort", "ports": [{"name": "b", "port": 81}, {"name": "a", "port": 80}]}),
+    );
+    assert_eq!((node(&new, 0), node(&new, 1), plan), (node(&old, 1), node(&old, 0), Plan::default()));
+    // A port goes: its node port is given back.
+    let (_, plan) = changed(&old, json!({"type": "NodePort", "ports": [{"name": "b", "port": 81}]}));
+    assert_eq!(plan.release, [Claim::Port(node(&old, 0).as_u64().unwrap() as u16)]);
+    // Back to ClusterIP: both node ports go, even where the client sends them back.
+    let mut spec = old["spec"].clone();
+    spec["type"] = "ClusterIP".into();
+    let (new, plan) = changed(&old, spec);
+    assert_eq!((node(&new, 0), plan.release.len(), plan.claim.len()), (Value::Null, 2, 0));
+    assert_eq!(new["spec"]["clusterIP"], address);
+    // ExternalName: everything goes.
+    let mut spec = old["spec"].clone();
+    spec["type"] = "ExternalName".into();
+    let (new, plan) = changed(&old, spec);
+    assert_eq!(
+        (new["spec"].get("clusterIP"), new["spec"].get("clusterIPs"), plan.release.len()),
+        (None, None, 3)
+    );
+    // And back.
+    let external = service(json!({"type": "ExternalName"}));
+    let (_, plan) = changed(&external, json!({"type": "ClusterIP"}));
+    assert_eq!((plan.claim.len(), plan.release.len()), (1, 0));
+}
+
+#[test]
+fn one_number_serves_two_protocols() {
+    let mut s = service(json!({"type": "NodePort", "ports": [
+        {"name": "u", "port": 53, "protocol": "UDP"}, {"name": "t", "port": 53, "protocol": "TCP"}, {"name": "m", "port": 90}]}));
+    let plan = fill(&mut s, None, &[]).unwrap();
+    let node = |i: usize| s["spec"]["ports"][i]["nodePort"].as_u64().unwrap();
+    assert_eq!(node(0), node(1));
+    assert_ne!(node(0), node(2));
+    assert_eq!(plan.claim.len(), 3);
+}
+
+#[test]
+fn load_balancers() {
+    let mut s =
+        service(json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]}));
+    assert_eq!(fill(&mut s, None, &[]).unwrap().claim.len(), 3);
+    assert!(s["spec"]["healthCheckNodePort"].as_u64().unwrap() >= 30_000);
+    let mut s = service(
+        json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{"port": 80}]}),
+    );
+    assert_eq!(fill(&mut s, None, &[]).unwrap().claim.len(), 1);
+}
+
+/// Thousands of creations, changes and deletions: whatever is claimed was free, nothing is held twice, and what Services show is
+/// what is claimed.
+#[test]
+fn nothing_is_ever_given_out_twice() {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = move |n: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % n
+    };
+    let mut services: HashMap<u64, Value> = HashMap::new();
+    let mut claims: HashMap<Claim, u64> = HashMap::new();
+    let (mut full, mut done) = (0, 0);
+    for _ in 0..20_000 {
+        let who = draw(400);
+        let old = services.get(&who).cloned();
+        if old.is_some() && draw(4) == 0 {
+            for claim in held(&old.unwrap()) {
+                assert_eq!(claims.remove(&claim), Some(who));
+            }
+            services.remove(&who);
+            continue;
+        }
+        let kind = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"][draw(4) as usize];
+        let mut spec =
+            json!({"type": kind, "ports": [{"name": "a", "port": draw(3)}, {"name": "b", "port": draw(3)}]});
+        if draw(8) == 0 && old.is_none() && kind != "ExternalName" {
+            spec["clusterIP"] = format!("10.96.0.{}", draw(256)).into();
+        }
+        if draw(8) == 0 && kind != "ClusterIP" && kind != "ExternalName" {
+            spec["ports"][0]["nodePort"] = (30_000 + draw(40)).into();
+        }
+        let mut new = service(spec);
+        let ports = PortRange(30_000..=30_400);
+        match plan(&mut new, old.as_ref(), &range(), &ports, draw(u64::MAX), |c| claims.contains_key(c)) {
+            Err(_) => full += 1,
+            Ok(plan) => {
+                done += 1;
+                for claim in plan.release {
+                    assert_eq!(claims.remove(&claim), Some(who));
+                }
+                for claim in plan.claim {
+                    assert_eq!(claims.insert(claim, who), None);
+                }
+                let mut mine: Vec<Claim> =
+                    claims.iter().filter(|(_, w)| **w == who).map(|(c, _)| c.clone()).collect();
+                mine.sort();
+                assert_eq!(mine, held(&new));
+                services.insert(who, new);
+            }
+        }
+    }
+    assert!(full > 100 && done > 10_000, "{full} refused, {done} done");
+}

@@ -1,0 +1,68 @@
+//! The objects themselves.
+
+use super::Config;
+use serde_json::{Value, json};
+use skep_client::Collection;
+
+/// Namespaces every cluster has.
+pub(super) const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const SERVICE: &str = "kubernetes";
+const PORT_NAME: &str = "https";
+
+pub(super) fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+/// `scheduling.k8s.io/v1` SystemPriorityClasses.
+pub(super) fn priority_classes() -> Vec<Value> {
+    const ROWS: [(&str, i64, &str); 2] = [
+        ("system-node-critical", 2_000_001_000, "For pods that a node cannot do without."),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "For pods that the cluster cannot do without, on whichever node.",
+        ),
+    ];
+    let class = |(name, value, description): &(&str, i64, &str)| {
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
+            "description": description, "preemptionPolicy": "PreemptLowerPriority"})
+    };
+    ROWS.iter().map(class).collect()
+}
+
+/// The Service by which pods reach the API server, its endpoints, and what servers behind it must know to trust it.
+pub(super) fn kubernetes(config: &Config) -> Vec<(Collection, Value)> {
+    let address = config.advertise.to_string();
+    let family = if config.advertise.is_ipv4() { "IPv4" } else { "IPv6" };
+    let port = json!({"name": PORT_NAME, "port": config.port, "protocol": "TCP"});
+    let metadata = |labels: Value| json!({"name": SERVICE, "namespace": "default", "labels": labels});
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": metadata(json!({"component": "apiserver", "provider": SERVICE})),
+        "spec": {
+            "type": "ClusterIP", "clusterIP": config.service_ip.to_string(), "sessionAffinity": "None",
+            "ports": [{"name": PORT_NAME, "port": 443, "protocol": "TCP", "targetPort": config.port}],
+        },
+    });
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": metadata(json!({"endpointslice.kubernetes.io/skip-mirror": "true"})),
+        "subsets": [{"addresses": [{"ip": address}], "ports": [port]}],
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": metadata(json!({"kubernetes.io/service-name": SERVICE})),
+        "addressType": family, "endpoints": [{"addresses": [address], "conditions": {"ready": true}}], "ports": [port],
+    });
+    let authentication = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {"client-ca-file": config.ca_pem},
+    });
+    vec![
+        (Collection::core("services"), service),
+        (Collection::core("endpoints"), endpoints),
+        (Collection::of("discovery.k8s.io", "v1", "endpointslices"), slice),
+        (Collection::core("configmaps"), authentication),
+    ]
+}

@@ -1,0 +1,340 @@
+//! Paths that name no resource: discovery, OpenAPI, version, health and the token keys.
+
+use crate::auth::jwt::{ISSUER, Keys};
+use crate::discovery;
+use crate::hooks::{Body, Exchange, Handler, Handlers, full};
+use crate::request::param;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::{Value, json};
+use skep_api::kinds::ResourceTable;
+use skep_api::openapi;
+use skep_api::schema::Schemas;
+use skep_api::{GroupVersion, Resource, Status};
+use std::sync::Arc;
+
+/// Version of the Kubernetes API that is served.
+pub const GIT_VERSION: &str = concat!("v1.36.0+skep-", env!("CARGO_PKG_VERSION"));
+const JSON: &str = "application/json";
+
+/// A named part of the server's health: none while it is well, else what is wrong.
+pub type Check = (&'static str, Arc<dyn Fn() -> Option<String> + Send + Sync>);
+
+/// What the paths show.
+pub struct Endpoints {
+    /// What is served.
+    pub table: ResourceTable,
+    /// Where clients reach the server, `host:port`.
+    pub address: String,
+    /// The key of service-account tokens.
+    pub keys: Arc<Keys>,
+    /// Whether the process works at all (`/livez`, `/healthz`).
+    pub live: Vec<Check>,
+    /// Whether it should be sent requests (`/readyz`), beside `live`.
+    pub ready: Vec<Check>,
+}
+
+impl Endpoints {
+    /// Registers all paths. What `/` shows is what is registered by then.
+    pub fn register(self, handlers: &mut Handlers) {
+        const EXACT: [&str; 10] = [
+            "/.well-known/openid-configuration",
+            "/api",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ];
+        let mut paths: Vec<String> = EXACT.iter().map(|p| (*p).to_owned()).collect();
+        paths.extend(handlers.paths());
+        for gv in self.table.versions() {
+            if gv.group.is_empty() {
+                paths.push(format!("/api/{}", gv.version));
+            } else {
+                paths.extend([format!("/apis/{}", gv.group), format!("/apis/{gv}")]);
+            }
+        }
+        for (base, checks) in [
+            ("/healthz", vec![&self.live]),
+            ("/livez", vec![&self.live]),
+            ("/readyz", vec![&self.live, &self.ready]),
+        ] {
+            paths.extend(checks.iter().flat_map(|c| c.iter()).map(|(name, _)| format!("{base}/{name}")));
+        }
+        paths.sort();
+        paths.dedup();
+        let this = Arc::new(Paths { paths, it: self });
+        for path in EXACT.iter().chain(&["/"]) {
+            handlers.path(path, this.clone());
+        }
+        for prefix in ["/api/", "/apis/", "/healthz/", "/livez/", "/readyz/", "/openapi/v3/"] {
+            handlers.prefix(prefix, this.clone());
+        }
+    }
+}
+
+struct Paths {
+    paths: Vec<String>,
+    it: Endpoints,
+}
+
+#[async_trait]
+impl Handler for Paths {
+    async fn handle(&self, exchange: Exchange) -> Result<Response<Body>, Status> {
+        let request = &exchange.request;
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        if !matches!(exchange.info.verb.as_str(), "get" | "head") {
+            let mut status = Status::new(
+                skep_api::Reason::MethodNotAllowed,
+                "the server does not allow this method on the requested resource",
+            );
+            status.details = Some(Box::default());
+            return Err(status);
+        }
+        let headers = request.headers();
+        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        let table = &self.it.table;
+        let found = match *parts.as_slice() {
+            [] => Some(json!({"paths": self.paths})),
+            ["version"] => Some(version()),
+            ["api"] | ["apis"] => return self.groups(parts[0] == "api", headers),
+            ["api", version] => discovery::resource_list(table, "", version),
+            ["apis", group] => discovery::one_group(table, group),
+            ["apis", group, version] => discovery::resource_list(table, group, version),
+            ["healthz" | "livez" | "readyz", ref check @ ..] => {
+                return self.health(parts[0], &check.join("/"), query);
+            }
+            ["openapi", "v2"] => {
+                let rows: Vec<&Resource> = rows(table);
+                return cached(openapi::v2(&rows, Schemas::builtin()), JSON, headers);
+            }
+            ["openapi", "v3"] => {
+                return cached(openapi::v3_index(&rows(table)).to_string().into(), JSON, headers);
+            }
+            ["openapi", "v3", ref rest @ ..] => return self.openapi_v3(rest, query, headers),
+            [".well-known", "openid-configuration"] => Some(json!({
+                "issuer": ISSUER, "jwks_uri": format!("https://{}/openid/v1/jwks", self.it.address),
+                "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            })),
+            ["openid", "v1", "jwks"] => Some(self.it.keys.jwks()),
+            _ => None,
+        };
+        answer(StatusCode::OK, JSON, found.ok_or_else(Status::unknown_path)?.to_string())
+    }
+}
+
+fn rows(table: &ResourceTable) -> Vec<&Resource> {
+    table.rows().map(|row| &**row).collect()
+}
+
+impl Paths {
+    fn groups(&self, core: bool, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+        let table = &self.it.table;
+        let Some(version) = wants_aggregated(headers) else {
+            let document =
+                if core { discovery::api_versions(&self.it.address) } else { discovery::group_list(table) };
+            let mut response = answer(StatusCode::OK, JSON, document.to_string())?;
+            response.headers_mut().insert(VARY, http::HeaderValue::from_static("Accept"));
+            return Ok(response);
+        };
+        let kind = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+        cached(discovery::aggregated(table, core, version).to_string().into(), &kind, headers)
+    }
+
+    fn openapi_v3(&self, rest: &[&str], query: &str, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+        let gv = match *rest {
+            ["api", version] => GroupVersion::new("", version.to_owned()),
+            ["apis", group, version] => GroupVersion::new(group.to_owned(), version.to_owned()),
+            _ => return Err(Status::unknown_path()),
+        };
+        let rows = rows(&self.it.table);
+        if let Some(asked) = param(query, "hash") {
+            // Where the index gives the document another hash, the client is sent there.
+            let path = openapi::v3_path(&gv);
+            let index = openapi::v3_index(&rows);
+            let current = index["paths"][&path]["serverRelativeURL"].as_str().unwrap_or_default().to_owned();
+            if !current.is_empty()
+                && param(current.split_once('?').map_or("", |s| s.1), "hash") != Some(asked)
+            {
+                let mut response = answer(StatusCode::MOVED_PERMANENTLY, "text/plain", String::new())?;
+                response.headers_mut().insert(LOCATION, current.parse().map_err(Status::internal)?);
+                return Ok(response);
+            }
+            let document = openapi::v3(&rows, Schemas::builtin(), &gv).ok_or_else(Status::unknown_path)?;
+            let mut response = cached(document, JSON, headers)?;
+            let kept = http::HeaderValue::from_static("public, immutable");
+            response.headers_mut().insert(CACHE_CONTROL, kept);
+            let year = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_hours(365 * 24));
+            let year = year.map_err(Status::internal)?.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            response.headers_mut().insert(EXPIRES, year.parse().map_err(Status::internal)?);
+            return Ok(response);
+        }
+        cached(openapi::v3(&rows, Schemas::builtin(), &gv).ok_or_else(Status::unknown_path)?, JSON, headers)
+    }
+
+    fn health(&self, base: &str, check: &str, query: &str) -> Result<Response<Body>, Status> {
+        let more = if base == "readyz" { &self.it.ready[..] } else { &[] };
+        let all: Vec<&Check> = self.it.live.iter().chain(more).collect();
+        if !check.is_empty() {
+            let (_, run) = all.iter().find(|(name, _)| *name == check).ok_or_else(Status::unknown_path)?;
+            return match run() {
+                None => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok"),
+                Some(why) => answer(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "text/plain; charset=utf-8",
+                    format!("internal server error: {why}\n"),
+                ),
+            };
+        }
+        let excluded = crate::request::params(query, "exclude");
+        let results: Vec<(&str, bool)> = all
+            .iter()
+            .filter(|(name, _)| !excluded.iter().any(|e| e == name))
+            .map(|(name, run)| (*name, run().is_none()))
+            .collect();
+        let (code, text) = report(base, &results, param(query, "verbose").is_some());
+        let code = StatusCode::from_u16(code).map_err(Status::internal)?;
+        answer(code, "text/plain; charset=utf-8", text)
+    }
+}
+
+/// Code and text of a health report.
+fn report(base: &str, results: &[(&str, bool)], verbose: bool) -> (u16, String) {
+    let well = results.iter().all(|r| r.1);
+    if well && !verbose {
+        return (200, "ok".into());
+    }
+    let mut text = String::new();
+    for (name, well) in results {
+        text.push_str(&if *well {
+            format!("[+]{name} ok\n")
+        } else {
+            format!("[-]{name} failed: reason withheld\n")
+        });
+    }
+    text.push_str(&format!("{base} check {}\n", if well { "passed" } else { "failed" }));
+    (if well { 200 } else { 500 }, text)
+}
+
+/// The version of the aggregated document that the client takes, in its order of preference.
+fn wants_aggregated(headers: &HeaderMap) -> Option<&'static str> {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    for range in accept.flat_map(|v| v.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let parameters: Vec<&str> = parts.collect();
+        let all =
+            parameters.contains(&"g=apidiscovery.k8s.io") && parameters.contains(&"as=APIGroupDiscoveryList");
+        match ["v2", "v2beta1"].into_iter().find(|v| all && parameters.contains(&format!("v={v}").as_str())) {
+            Some(version) if media == JSON => return Some(version),
+            None if media == JSON || media == "*/*" => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `/version`.
+pub fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "36", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "", "goVersion": "", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    })
+}
+
+/// The architecture as Go names it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn answer(code: StatusCode, kind: &str, text: impl Into<Bytes>) -> Result<Response<Body>, Status> {
+    Response::builder()
+        .status(code)
+        .header(CONTENT_TYPE, kind)
+        .body(full(text.into()))
+        .map_err(Status::internal)
+}
+
+/// A document with its digest as entity tag; 304 where the client has it.
+fn cached(text: Bytes, kind: &str, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, &text);
+    let tag: String = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
+    let tag = format!("\"{tag}\"");
+    let had = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
+    let same = had.flat_map(|v| v.split(',')).any(|t| t.trim() == tag);
+    let mut response = if same {
+        answer(StatusCode::NOT_MODIFIED, kind, String::new())?
+    } else {
+        answer(StatusCode::OK, kind, text)?
+    };
+    let out = response.headers_mut();
+    out.insert(ETAG, tag.parse().map_err(Status::internal)?);
+    out.insert(VARY, http::HeaderValue::from_static("Accept"));
+    out.insert(CACHE_CONTROL, http::HeaderValue::from_static("public"));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_reads_as_upstreams() {
+        assert_eq!(report("livez", &[("ping", true)], false), (200, "ok".into()));
+        assert_eq!(
+            report("readyz", &[("ping", true), ("etcd", true)], true),
+            (200, "[+]ping ok\n[+]etcd ok\nreadyz check passed\n".into())
+        );
+        assert_eq!(
+            report("readyz", &[("ping", true), ("etcd", false)], false),
+            (500, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\n".into())
+        );
+    }
+
+    #[test]
+    fn which_form_of_discovery_a_client_wants() {
+        for (accept, want) in [
+            (
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
+                Some("v2"),
+            ),
+            ("application/json;as=APIGroupDiscoveryList;v=v2beta1;g=apidiscovery.k8s.io", Some("v2beta1")),
+            ("application/json", None),
+            ("*/*", None),
+            ("application/json, application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", None),
+            (
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+                None,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            assert_eq!(wants_aggregated(&headers), want, "{accept}");
+        }
+        assert_eq!(wants_aggregated(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_document_that_the_client_has_is_not_sent_again() {
+        let document = bytes::Bytes::from_static(b"{}");
+        let first = cached(document.clone(), JSON, &HeaderMap::new()).unwrap();
+        assert_eq!(first.status(), 200);
+        let mut headers = HeaderMap::new();
+        headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
+        assert_eq!(cached(document, JSON, &headers).unwrap().status(), 304);
+        assert_eq!(cached("[]".into(), JSON, &headers).unwrap().status(), 200);
+    }
+}

@@ -1,0 +1,216 @@
+//! Which container of which node a request is for, as plain functions of pod and node.
+
+use crate::request::{is_true, param};
+use serde_json::Value;
+use skep_api::{FieldError, GroupVersionKind, Status};
+
+/// Where an agent listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The node's address.
+    pub(super) host: String,
+    /// The agent's port.
+    pub(super) port: u16,
+}
+
+const DEFAULT_PORT: u16 = 10_250;
+
+fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
+    tree.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
+    let list = pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
+    list.into_iter().flatten().map(|c| text(c, "/name")).collect()
+}
+
+/// The container that was asked for; without a name the only one.
+pub(super) fn container(pod: &Value, asked: &str) -> Result<String, Status> {
+    let name = text(pod, "/metadata/name");
+    let [main, init, ephemeral] =
+        ["containers", "initContainers", "ephemeralContainers"].map(|list| names(pod, list));
+    if !asked.is_empty() {
+        let known = [&main, &init, &ephemeral].iter().any(|list| list.contains(&asked));
+        return if known {
+            Ok(asked.to_owned())
+        } else {
+            Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")))
+        };
+    }
+    match main.as_slice() {
+        [] => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
+        [only] => Ok((*only).to_owned()),
+        _ => {
+            let mut why = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                main.join(" ")
+            );
+            for (what, list) in [("init", &init), ("ephemeral", &ephemeral)] {
+                if !list.is_empty() {
+                    why.push_str(&format!(" or one of the {what} containers: [{}]", list.join(" ")));
+                }
+            }
+            Err(Status::bad_request(why))
+        }
+    }
+}
+
+/// The node of a pod that has one.
+pub(super) fn node_of(pod: &Value) -> Option<&str> {
+    Some(text(pod, "/spec/nodeName")).filter(|n| !n.is_empty())
+}
+
+/// The node of a pod that runs; `live`: nothing can be started in it once it has ended.
+pub(super) fn runs_on<'a>(pod: &'a Value, name: &str, live: bool) -> Result<&'a str, Status> {
+    let phase = text(pod, "/status/phase");
+    if live && matches!(phase, "Succeeded" | "Failed") {
+        let why = format!("cannot exec into a container in a completed pod; current phase is {phase}");
+        return Err(Status::bad_request(why));
+    }
+    node_of(pod).ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))
+}
+
+/// Where a node's agent listens: its internal address before others.
+pub(super) fn place(node: &Value) -> Result<Place, Status> {
+    let addresses = node.pointer("/status/addresses").and_then(Value::as_array);
+    let of = |kind: &str| {
+        let found = addresses.into_iter().flatten().find(|a| text(a, "/type") == kind);
+        found.map(|a| text(a, "/address")).filter(|a| !a.is_empty())
+    };
+    let host = ["InternalIP", "ExternalIP", "Hostname"].into_iter().find_map(of).ok_or_else(|| {
+        Status::internal(format!(
+            "no preferred addresses found; node {:?} has not reported any",
+            text(node, "/metadata/name")
+        ))
+    })?;
+    let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
+    let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0).unwrap_or(DEFAULT_PORT);
+    Ok(Place { host: host.to_owned(), port })
+}
+
+/// The options of a log request, checked, as the agent takes them.
+pub(super) fn log_query(query: &str) -> Result<String, Status> {
+    const FLAGS: [&str; 3] = ["follow", "previous", "timestamps"];
+    // Name, least value, what is said below it.
+    const NUMBERS: [(&str, i64, &str); 3] = [
+        ("sinceSeconds", 1, "must be greater than 0"),
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+    ];
+    let mut out: Vec<String> = Vec::new();
+    let mut errors = Vec::new();
+    for name in FLAGS {
+        if param(query, name).is_some_and(|v| is_true(&v)) {
+            out.push(format!("{name}=true"));
+        }
+    }
+    for (name, least, below) in NUMBERS {
+        let Some(value) = param(query, name).filter(|v| !v.is_empty()) else { continue };
+        match value.parse::<i64>() {
+            Ok(n) if n >= least => out.push(format!("{name}={n}")),
+            Ok(n) => errors.push(FieldError::invalid(name, n.into(), below)),
+            Err(_) => {
+                return Err(Status::bad_request(format!(
+                    "unable to decode query parameter {name}: {value:?} is not a number"
+                )));
+            }
+        }
+    }
+    if let Some(since) = param(query, "sinceTime").filter(|v| !v.is_empty()) {
+        let at: jiff::Timestamp = since.parse().map_err(|_| {
+            Status::bad_request(format!(
+                "unable to decode query parameter sinceTime: {since:?} is not a time"
+            ))
+        })?;
+        if out.iter().any(|o| o.starts_with("sinceSeconds=")) {
+            errors.push(FieldError::forbidden(
+                "",
+                "at most one of `sinceTime` or `sinceSeconds` may be specified",
+            ));
+        }
+        out.push(format!("sinceTime={at}"));
+    }
+    if let Some(stream) = param(query, "stream").filter(|v| !v.is_empty()) {
+        match stream.as_str() {
+            "All" | "Stdout" | "Stderr" => out.push(format!("stream={stream}")),
+            _ => {
+                errors.push(FieldError::not_supported("stream", stream.into(), &["All", "Stdout", "Stderr"]))
+            }
+        }
+    }
+    if errors.is_empty() {
+        return Ok(out.join("&"));
+    }
+    Err(Status::invalid(&GroupVersionKind::new("", "v1", "PodLogOptions"), "", &errors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn which_container() {
+        let one = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]}});
+        let two = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+        let more = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}, {"name": "j"}]}});
+        for (pod, asked, want) in [
+            (&one, "", Ok("a")),
+            (&one, "i", Ok("i")),
+            (&two, "b", Ok("b")),
+            (&two, "", Err("a container name must be specified for pod p, choose one of: [a b]")),
+            (
+                &more,
+                "",
+                Err(
+                    "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i j]",
+                ),
+            ),
+            (&two, "c", Err("container c is not valid for pod p")),
+        ] {
+            let got = container(pod, asked).map_err(|s| (s.code, s.message));
+            assert_eq!(got, want.map(str::to_owned).map_err(|m: &str| (400, m.to_owned())), "{asked}");
+        }
+    }
+
+    #[test]
+    fn where_it_runs() {
+        let pod = |phase: &str| json!({"spec": {"nodeName": "n"}, "status": {"phase": phase}});
+        assert_eq!(runs_on(&pod("Running"), "p", true).unwrap(), "n");
+        assert_eq!(
+            runs_on(&pod("Succeeded"), "p", true).unwrap_err().message,
+            "cannot exec into a container in a completed pod; current phase is Succeeded"
+        );
+        assert!(runs_on(&pod("Succeeded"), "p", false).is_ok());
+        assert_eq!(
+            runs_on(&json!({}), "p", true).unwrap_err().message,
+            "pod p does not have a host assigned"
+        );
+        let node = json!({"metadata": {"name": "n"}, "status": {"addresses": [{"type": "Hostname", "address": "h"}, {"type": "InternalIP", "address": "10.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10351}}}});
+        assert_eq!(place(&node).unwrap(), Place { host: "10.0.0.1".into(), port: 10_351 });
+        assert_eq!(
+            place(&json!({"status": {"addresses": [{"type": "Hostname", "address": "h"}]}})).unwrap(),
+            Place { host: "h".into(), port: 10_250 }
+        );
+        assert_eq!(place(&json!({})).unwrap_err().code, 500);
+    }
+
+    #[test]
+    fn log_options() {
+        for (query, want) in [
+            ("", Ok("")),
+            ("container=a&follow=true&tailLines=5&pretty=1", Ok("follow=true&tailLines=5")),
+            ("follow=false&timestamps=1&tailLines=0", Ok("timestamps=true&tailLines=0")),
+            ("sinceTime=2026-01-01T00:00:00%2B01:00", Ok("sinceTime=2025-12-31T23:00:00Z")),
+            ("tailLines=-1", Err(422)),
+            ("limitBytes=0", Err(422)),
+            ("sinceSeconds=5&sinceTime=2026-01-01T00:00:00Z", Err(422)),
+            ("tailLines=x", Err(400)),
+            ("sinceTime=yesterday", Err(400)),
+            ("stream=stderr", Err(422)),
+        ] {
+            assert_eq!(log_query(query).map_err(|s| s.code), want.map(str::to_owned), "{query}");
+        }
+    }
+}
