@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench;
 use crate::cluster::{self, Config, containerd, demo, down, node_exec, status, up};
 use crate::layout::Layout;
+use crate::load::{self, LoadArgs};
 use crate::{builder, gate, kubectl, prereq, tidy};
 
 /// The one entry to Skep's checkout: build it, run it, test it.
@@ -30,6 +31,7 @@ A cluster on this machine (as root):
 
 Building:
   build      release binaries, images' programs and the eBPF object, into target/skep/bin
+  load       load the eBPF programs: verifier statistics, log records
 
 Testing:
   test       the gate: format, lints, walls, unit tests, eBPF tests, whole clusters
@@ -85,6 +87,8 @@ enum Task {
     },
     /// Release binaries, the programs of the images and the eBPF object, into target/skep/bin.
     Build,
+    /// Load the eBPF programs, print what the verifier says, attach them to an interface or a cgroup until Ctrl-C.
+    Load(LoadArgs),
     /// The gate. Without names every group runs: fmt, tidy, clippy, deny, unit, bpf, e2e.
     Test {
         /// Groups to run.
@@ -152,6 +156,7 @@ fn run(task: Task) -> Result<ExitCode> {
             builder::build(&layout)?;
             eprintln!("ok  everything is in {}", layout.bin().display());
         }
+        Task::Load(args) => load::load(args)?,
         Task::Test { groups, long } => gate::test(&layout, &groups, long)?,
         Task::Tidy => {
             let faults = tidy::check(&layout)?;

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod kernel;
 pub mod kubectl;
 pub mod layout;
+pub mod load;
 pub mod oci;
 pub mod prereq;
 pub mod proc;

@@ -26,6 +26,7 @@ fn skep_connect6(ctx: SockAddrContext) -> i32 {
 fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let Some(protocol) = sock::protocol(ctx) else { return ALLOW };
     let (addr, port) = sock::read(ctx, family);
+    record!(ctx, "connect: protocol {} port {}", protocol, u16::from_be(port));
     let chosen = match balance::choose(&ServiceKey::new(addr, port, protocol)) {
         Choice::NotAService => return ALLOW,
         Choice::NoBackend => {

@@ -17,6 +17,7 @@ use crate::{count, masquerade, record};
 /// Ingress of the uplink.
 #[classifier]
 fn skep_from_net(ctx: TcContext) -> i32 {
+    record!(&ctx, "from_net: interface {} {} bytes", skb::ifindex(&ctx), skb::len(&ctx));
     let Some(config) = config() else { return NEXT };
     let l3 = config.uplink_l2_len;
     if config.node_addr == 0 || l3 > 14 {

@@ -16,6 +16,7 @@ use crate::{count, record, skb};
 fn skep_from_pod(ctx: TcContext) -> i32 {
     let ifindex = skb::ifindex(&ctx);
     count::sent(ifindex, skb::len(&ctx));
+    record!(&ctx, "from_pod: interface {} {} bytes", ifindex, skb::len(&ctx));
     let Some(config) = config() else { return NEXT };
     let Some(ip) = skb::ipv4(&ctx, ETH_LEN) else { return NEXT };
     deliver(&ctx, config.flags, ifindex, ip.dst)

@@ -26,6 +26,7 @@ fn skep_sendmsg6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let (addr, port) = sock::read(ctx, family);
+    record!(ctx, "sendmsg: port {}", u16::from_be(port));
     let cookie = sock::cookie(ctx);
     let sticky_key = SocketKey::new(cookie, addr, port);
     // SAFETY: an LRU element that is reused while it is read shows another pair of numbers, and the table of

@@ -24,6 +24,8 @@ mod report;
 mod status;
 mod sys;
 pub mod tables;
+#[cfg(feature = "trial")]
+pub mod trial;
 
 pub use config::{Config, Ipv4Cidr, TcMode};
 pub use dataplane::{Dataplane, counters_from_pins, remove_all, status_from_pins};

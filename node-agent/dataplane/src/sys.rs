@@ -157,3 +157,52 @@ pub(crate) fn count_keys(map: BorrowedFd<'_>, key_size: usize, limit: u64) -> io
     }
     Ok(count)
 }
+
+/// Loads a program with the verifier's statistics and gives it back at once; returns what the verifier said.
+#[cfg(feature = "trial")]
+pub(crate) fn prog_load(
+    kind: u32,
+    attach_type: u32,
+    name: &std::ffi::CStr,
+    instructions: &[aya_obj::generated::bpf_insn],
+) -> io::Result<String> {
+    /// Statistics and nothing else (`BPF_LOG_STATS`).
+    const STATS: u32 = 4;
+    #[repr(C)]
+    struct Attr {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel: u32,
+        flags: u32,
+        name: [u8; 16],
+        ifindex: u32,
+        attach_type: u32,
+    }
+    let mut log = vec![0_u8; 64 * 1024];
+    let mut short = [0_u8; 16];
+    let named = name.to_bytes();
+    let len = named.len().min(15);
+    short[..len].copy_from_slice(&named[..len]);
+    let mut attr = Attr {
+        kind,
+        count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log_level: STATS,
+        log_size: log.len() as u32,
+        log: log.as_mut_ptr() as u64,
+        kernel: 0,
+        flags: 0,
+        name: short,
+        ifindex: 0,
+        attach_type,
+    };
+    drop(owned(bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?));
+    let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
+    Ok(String::from_utf8_lossy(&log[..end]).into_owned())
+}

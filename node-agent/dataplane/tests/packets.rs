@@ -1,6 +1,8 @@
 //! Every branch of every tc program, on golden packets: `BPF_PROG_TEST_RUN` hands the packet to the program and
 //! gives back what became of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
 mod common;
 
 use std::net::Ipv4Addr;

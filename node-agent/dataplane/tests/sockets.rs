@@ -1,5 +1,7 @@
 //! The socket hooks, tried with real sockets in a cgroup and a network namespace of their own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

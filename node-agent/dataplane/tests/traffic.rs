@@ -1,5 +1,7 @@
 //! Real packets through a node: two pods, the host, and a world outside, each in a network namespace of its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
 mod common;
 
 use std::io::{Read as _, Write as _};
