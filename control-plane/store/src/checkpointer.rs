@@ -28,14 +28,9 @@ impl Checkpointer {
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut written = 0;
         loop {
-            let busy = async {
-                while self.log.written_bytes() - written < self.bytes {
-                    self.log.grown().await;
-                }
-            };
             let idle = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
-                () = busy => false,
+                () = self.log.grown(written + self.bytes) => false,
                 () = tokio::time::sleep(self.interval) => true,
             };
             written = self.log.written_bytes();

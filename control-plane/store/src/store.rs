@@ -71,9 +71,14 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.close();
         self.stop.send_replace(true);
-        let raft = self.raft.clone();
+        let (raft, log, dir) = (self.raft.clone(), self.log.clone(), self.dir.get_mut().take());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { drop(raft.shutdown().await) });
+            runtime.spawn(async move {
+                let _ = raft.shutdown().await;
+                let _ = tokio::task::spawn_blocking(move || log.close()).await;
+                // The lock goes last.
+                drop(dir);
+            });
         }
     }
 }

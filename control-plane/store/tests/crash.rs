@@ -1,6 +1,8 @@
 //! What survives when the process dies at any instant, and when the disk gives out. The writers are processes of their own: this
 //! binary again, told by its environment.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
+
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},

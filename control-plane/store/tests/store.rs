@@ -1,5 +1,7 @@
 //! The store as its callers see it, on a real directory.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

@@ -44,8 +44,9 @@ pub(crate) struct Shared {
     failed: OnceLock<StoreError>,
     /// Bytes written since the log was opened.
     written_bytes: AtomicU64,
-    /// Woken after each write.
+    /// Woken once `written_bytes` has reached `wake_at`.
     grown: Notify,
+    wake_at: AtomicU64,
     /// One more than the index of the last entry that a durable checkpoint contains.
     checkpointed: AtomicU64,
 }
@@ -67,8 +68,10 @@ impl Shared {
             segment.last = segment.last.max(last.map(|id| id.index));
         }
         drop(index);
-        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.grown.notify_one();
+        let written = self.written_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        if written >= self.wake_at.load(Ordering::SeqCst) {
+            self.grown.notify_one();
+        }
     }
 }
 
@@ -106,6 +109,7 @@ impl Log {
             failed: OnceLock::new(),
             written_bytes: AtomicU64::new(0),
             grown: Notify::new(),
+            wake_at: AtomicU64::new(u64::MAX),
             checkpointed: AtomicU64::new(checkpointed.map_or(0, |index| index + 1)),
         });
         let (jobs, queue) = mpsc::channel();
@@ -144,12 +148,15 @@ impl Log {
 
     /// Bytes written since the log was opened.
     pub(crate) fn written_bytes(&self) -> u64 {
-        self.shared.written_bytes.load(Ordering::Relaxed)
+        self.shared.written_bytes.load(Ordering::SeqCst)
     }
 
-    /// Returns after the next write, or at once if there was one since the last call.
-    pub(crate) async fn grown(&self) {
-        self.shared.grown.notified().await;
+    /// Returns once so many bytes have been written since the log was opened. For one caller at a time.
+    pub(crate) async fn grown(&self, bytes: u64) {
+        self.shared.wake_at.store(bytes, Ordering::SeqCst);
+        while self.written_bytes() < bytes {
+            self.shared.grown.notified().await;
+        }
     }
 
     /// Entries up to `index` are applied; their in-memory copies can go.
