@@ -1,6 +1,7 @@
 //! Bytes to trees, with limits.
 
 use super::message::prefix;
+use super::yaml;
 use crate::resource::GroupVersionKind;
 use crate::status::Status;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -59,24 +60,24 @@ pub struct Decoded {
 
 /// Reads a body. Depth (128) and aliases are limited; no input panics or overflows the stack.
 pub fn decode(body: &[u8], format: Format) -> Result<Decoded, DecodeError> {
-    let mut duplicates = Vec::new();
-    let seed = Tree { duplicates: &mut duplicates };
-    let value = match format {
+    match format {
         Format::Json => {
+            let mut duplicates = Vec::new();
+            let seed = Tree { duplicates: &mut duplicates };
             let mut from = serde_json::Deserializer::from_slice(body);
-            seed.deserialize(&mut from).and_then(|value| from.end().map(|()| value)).map_err(|error| {
+            let read = seed.deserialize(&mut from).and_then(|value| from.end().map(|()| value));
+            let value = read.map_err(|error| {
                 let why =
                     if error.is_eof() { "unexpected end of JSON input".into() } else { error.to_string() };
                 DecodeError::Json(why)
-            })?
+            })?;
+            Ok(Decoded { value, duplicates })
         }
         Format::Yaml => {
             let text = std::str::from_utf8(body).map_err(|error| DecodeError::Yaml(error.to_string()))?;
-            let from = serde_norway::Deserializer::from_str(text);
-            seed.deserialize(from).map_err(|error| DecodeError::Yaml(error.to_string()))?
+            yaml::load(text).map_err(DecodeError::Yaml)
         }
-    };
-    Ok(Decoded { value, duplicates })
+    }
 }
 
 /// Reads any value, noting keys that stand twice. Paths are put together on the way out, so that the
@@ -150,7 +151,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some(key) = from.next_key_seed(Key)? {
+        while let Some(key) = from.next_key::<String>()? {
             let known = self.duplicates.len();
             let value = from.next_value_seed(Tree { duplicates: &mut *self.duplicates })?;
             prefix(self.duplicates, known, || key.clone());
@@ -160,49 +161,6 @@ impl<'de> Visitor<'de> for Tree<'_> {
             map.insert(key, value);
         }
         Ok(Value::Object(map))
-    }
-}
-
-/// A key: a string, or in YAML a scalar that becomes one.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<String, E> {
-        Ok(value.to_owned())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<String, E> {
-        Ok(value)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<String, E> {
-        Ok(value.to_string())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<String, E> {
-        Ok(value.to_string())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<String, E> {
-        Ok(value.to_string())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<String, E> {
-        Ok(value.to_string())
     }
 }
 
@@ -247,6 +205,13 @@ mod tests {
         let deep = "[".repeat(200_000);
         assert!(decode(deep.as_bytes(), Format::Json).is_err());
         assert!(decode(deep.as_bytes(), Format::Yaml).is_err());
+        assert!(decode("{a: ".repeat(200_000).as_bytes(), Format::Yaml).is_err());
+        assert!(decode("- ".repeat(200_000).as_bytes(), Format::Yaml).is_err());
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        for format in [Format::Json, Format::Yaml] {
+            assert!(decode(nested(127).as_bytes(), format).is_ok(), "{format:?}");
+            assert!(decode(nested(129).as_bytes(), format).is_err(), "{format:?}");
+        }
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for i in 1..12 {
             let list = vec![format!("*a{}", i - 1); 10].join(", ");

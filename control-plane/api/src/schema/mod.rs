@@ -14,6 +14,7 @@ mod scalar;
 mod set;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
 pub use check::{Checked, FieldValidation, check, check_patched, inspect};
 pub use decode::{DecodeError, Decoded, Format, decode};
