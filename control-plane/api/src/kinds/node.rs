@@ -16,10 +16,10 @@ pub struct Node;
 impl Strategy for Node {
     fn default(&self, object: &mut Value) {
         let status = object.get_mut("status").and_then(Value::as_object_mut);
-        if let Some(status) = status.filter(|s| s.get("allocatable").is_none_or(Value::is_null)) {
-            if let Some(capacity) = status.get("capacity").cloned() {
-                status.insert("allocatable".into(), capacity);
-            }
+        if let Some(status) = status.filter(|s| s.get("allocatable").is_none_or(Value::is_null))
+            && let Some(capacity) = status.get("capacity").cloned()
+        {
+            status.insert("allocatable".into(), capacity);
         }
     }
 

@@ -119,9 +119,11 @@ impl Registry {
             let request = call.write(Operation::Create, &name);
             self.admission.admit(&request, &mut new, None).await?;
             let together = self.together(call, &request, Some(&mut new), None, attempt).await?;
-            let mut errors =
-                metadata::validate_create(&new, row.namespaced(), |n, prefix| strategy.validate_name(n, prefix));
+            let mut errors = metadata::validate_create(&new, row.namespaced(), |n, prefix| {
+                strategy.validate_name(n, prefix)
+            });
             errors.extend(strategy.validate(&new));
+            errors.extend(strategy.validate_create(&new));
             invalid(call, &name, &errors)?;
             self.admission.validate(&request, Some(&new), None, &mut told).await?;
 
@@ -157,7 +159,9 @@ impl Registry {
             && self.caches.latest(call.row, call.namespace, call.name)?.is_none()
         {
             let mut new = body.clone();
-            if meta::expected(&new, call.row, call.name)? == Expected::Any && meta::text(&new, "uid").is_empty() {
+            if meta::expected(&new, call.row, call.name)? == Expected::Any
+                && meta::text(&new, "uid").is_empty()
+            {
                 meta::set_text(&mut new, "resourceVersion", "");
                 return self.create(call, new, warnings).await;
             }
@@ -174,7 +178,11 @@ impl Registry {
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
         let resource = call.row.group_resource();
+        let mut turn = None;
         for attempt in 0..ATTEMPTS {
+            if attempt > 0 && turn.is_none() {
+                turn = self.turn(&call.key(call.name)).await;
+            }
             let current = self
                 .caches
                 .latest(call.row, call.namespace, call.name)?
@@ -210,8 +218,11 @@ impl Registry {
                 return Err(Status::stale(&row.group_resource(), call.name));
             }
             Expected::Any if !strategy.unconditional_update() => {
-                let error =
-                    FieldError::invalid("metadata.resourceVersion", 0.into(), "must be specified for an update");
+                let error = FieldError::invalid(
+                    "metadata.resourceVersion",
+                    0.into(),
+                    "must be specified for an update",
+                );
                 return Err(Status::invalid(&row.gvk, call.name, &[error]));
             }
             _ => {}
@@ -224,10 +235,7 @@ impl Registry {
             "status" => strategy.prepare_status_update(&mut new, &old),
             other => strategy.prepare_subresource_update(other, &mut new, &old),
         }
-        if strategy.has_generation()
-            && call.subresource != "status"
-            && metadata::desired_state_changed(&new, &old)
-        {
+        if call.subresource != "status" && strategy.generation_changes(&new, &old) {
             meta::bump_generation(&mut new);
         }
         let request = call.write(Operation::Update, call.name);
@@ -293,7 +301,9 @@ impl Registry {
             let holds = match &compare {
                 Compare::Absent(_) => found.is_none(),
                 Compare::Exists(_) => found.is_some(),
-                Compare::ModRevision(_, revision) => found.as_ref().is_some_and(|kv| kv.mod_revision == *revision),
+                Compare::ModRevision(_, revision) => {
+                    found.as_ref().is_some_and(|kv| kv.mod_revision == *revision)
+                }
             };
             // A dry run answers the version it started from; a new object has none.
             let revision = found.map_or(0, |kv| kv.mod_revision);

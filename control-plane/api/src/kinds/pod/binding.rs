@@ -69,7 +69,6 @@ fn set_scheduled(pod: &mut Value, now: jiff::Timestamp) {
     let at = crate::kinds::rfc3339(now);
     let condition = json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": at,
-        "observedGeneration": pod.pointer("/metadata/generation").cloned().unwrap_or(1.into()),
     });
     let status = &mut pod["status"];
     if let Some(map) = status.as_object_mut() {

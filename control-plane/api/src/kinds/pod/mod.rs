@@ -22,6 +22,7 @@ pub(crate) use spec::validate as validate_spec;
 
 use crate::field::FieldError;
 use crate::resource::{Column, Context, Strategy};
+use crate::validation::metadata::desired_state_changed;
 use crate::validation::{At, Errors, same};
 use serde_json::{Value, json};
 
@@ -62,10 +63,9 @@ impl Strategy for Pod {
         let class = old.pointer("/status/qosClass").cloned();
         let generations = observed_generations(old);
         let Some(status) = new.get_mut("status").and_then(Value::as_object_mut) else { return };
-        if status.get("qosClass").and_then(Value::as_str).unwrap_or_default().is_empty() {
-            if let Some(class) = class {
-                status.insert("qosClass".into(), class);
-            }
+        let unsaid = status.get("qosClass").and_then(Value::as_str).unwrap_or_default().is_empty();
+        if let Some(class) = class.filter(|_| unsaid) {
+            status.insert("qosClass".into(), class);
         }
         let unset = |v: Option<&Value>| v.and_then(Value::as_i64).unwrap_or(0) == 0;
         let before = old.pointer("/status/observedGeneration");
@@ -137,12 +137,21 @@ impl Strategy for Pod {
         true
     }
 
+    /// Being given a node is no change of what is wanted; nothing but a binding gives one.
+    fn generation_changes(&self, new: &Value, old: &Value) -> bool {
+        let node = "/spec/nodeName";
+        same(new.pointer(node), old.pointer(node)) && desired_state_changed(new, old)
+    }
+
     fn returns_deleted(&self) -> bool {
         true
     }
 
     fn prepare_subresource_update(&self, subresource: &str, new: &mut Value, old: &Value) {
-        super::keep(new, old, &["status"]);
+        // A binding writes the status itself.
+        if subresource != "binding" {
+            super::keep(new, old, &["status"]);
+        }
         match subresource {
             "ephemeralcontainers" => {
                 let sent = new.pointer("/spec/ephemeralContainers").cloned();
@@ -162,6 +171,10 @@ impl Strategy for Pod {
 
     fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        if subresource == "binding" {
+            // What it may change was decided when it was made.
+            return errors.done();
+        }
         errors.extend(self.validate(new));
         match subresource {
             "ephemeralcontainers" => only_added(&mut errors, new, old),

@@ -65,10 +65,8 @@ impl<'a> Volumes<'a> {
             if volumes.contains_key(name.text()) {
                 errors.duplicate(&name);
             }
-            if errors.len() == before {
-                if let Some(kind) = kind {
-                    volumes.insert(name_of(volume), kind);
-                }
+            if let Some(kind) = kind.filter(|_| errors.len() == before) {
+                volumes.insert(name_of(volume), kind);
             }
             let claim = volume.get("persistentVolumeClaim");
             let claim = claim.get("claimName");

@@ -289,7 +289,8 @@ pub(super) fn update(new: &At<'_, '_>, old: &At<'_, '_>) -> Vec<FieldError> {
     let (new, old) = (new.get("spec"), old.get("spec"));
     let external = [&new, &old].iter().any(|spec| spec.get("type").text() == "ExternalName");
     let (headless, was_headless) = (is_headless(&new), is_headless(&old));
-    if !external && !(headless && was_headless) {
+    let both_headless = headless && was_headless;
+    if !external && !both_headless {
         unchanged(&mut errors, &new, &old, "clusterIPs", "primary clusterIP can not be unset", "clusterIP");
     }
     if !external && !headless && !was_headless {
