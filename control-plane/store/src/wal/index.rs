@@ -23,7 +23,7 @@ pub(super) struct Slot {
     /// None until it is on disk.
     pub(super) place: Option<Place>,
     /// Kept until it is applied, so that applying reads no file.
-    pub(super) entry: Option<Entry>,
+    pub(super) entry: Option<Box<Entry>>,
 }
 
 /// A segment file that exists.

@@ -219,7 +219,7 @@ impl Log {
             for at in start..end {
                 let Some(slot) = index.slots.get((at - first) as usize) else { break };
                 let source = match (&slot.entry, slot.place) {
-                    (Some(entry), _) => Source::Memory(entry.clone()),
+                    (Some(entry), _) => Source::Memory((**entry).clone()),
                     (None, Some(place)) => match index.segments.get(&place.segment) {
                         Some(segment) => Source::File(segment.file.clone(), place),
                         None => break,
@@ -298,7 +298,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         for entry in entries {
             let (offset, len) = format::put_entry(&mut records, &entry, self.codec);
             placed.push((entry.log_id.index, offset, len));
-            slots.push(Slot { id: entry.log_id, place: None, entry: Some(entry) });
+            slots.push(Slot { id: entry.log_id, place: None, entry: Some(Box::new(entry)) });
         }
         let last = {
             let mut index = self.shared.index.lock();
