@@ -25,14 +25,17 @@ pub mod registry;
 pub mod request;
 pub mod reviews;
 pub mod server;
-pub mod tls;
 pub mod subresources;
 pub mod table;
+pub mod tls;
 
 pub use crate::http::Metrics;
 pub use hooks::{
-    Action, ActionRequest, Admission, Authenticator, Authorizer, Body, Companion, Decision, Exchange, Handler,
-    Handlers, Operation, Together, WriteRequest, full,
+    Action, ActionRequest, Admission, Authenticator, Authorizer, Body, Companion, Decision, Exchange,
+    Handler, Handlers, Operation, Together, WriteRequest, full,
 };
 pub use request::{RequestInfo, UserInfo};
 pub use server::{ApiServer, Limits, Parts};
+
+#[cfg(test)]
+mod tests;

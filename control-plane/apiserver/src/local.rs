@@ -11,8 +11,8 @@ use skep_api::patch::PatchType;
 use skep_api::schema::FieldValidation;
 use skep_api::{Object, Resource, Status};
 use skep_client::{
-    Client, Collection, DeleteOptions, ListOptions, ObjectList, Patch, Target, WatchEvent, WatchOptions, WatchStream,
-    WriteOptions,
+    Client, Collection, DeleteOptions, ListOptions, ObjectList, Patch, Target, WatchEvent, WatchOptions,
+    WatchStream, WriteOptions,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,7 +32,12 @@ impl ApiServer {
 
 impl LocalClient {
     /// What a request over the network would be about, if the user may.
-    async fn permit(&self, method: &str, path: &str, query: &str) -> Result<(RequestInfo, Arc<Resource>), Status> {
+    async fn permit(
+        &self,
+        method: &str,
+        path: &str,
+        query: &str,
+    ) -> Result<(RequestInfo, Arc<Resource>), Status> {
         let info = RequestInfo::parse(method, path, query);
         self.server.permit(&self.user, &info).await?;
         let row = self.server.row(&info)?.clone();
@@ -75,7 +80,8 @@ impl Client for LocalClient {
             (Some(revision), true) => Begin::NotOlderThan(revision),
             (Some(revision), false) => Begin::After(revision),
         };
-        let timeout = options.timeout_seconds.map_or_else(options::watch_timeout, |s| Duration::from_secs(s.into()));
+        let timeout =
+            options.timeout_seconds.map_or_else(options::watch_timeout, |s| Duration::from_secs(s.into()));
         let query = WatchQuery {
             namespace: info.namespace.clone(),
             selection: Selection::parse(&row, &options.label_selector, &options.field_selector)?,
@@ -85,7 +91,8 @@ impl Client for LocalClient {
             timeout,
         };
         let watch = self.server.registry.watch(&row, query).await?;
-        let events = Events { watch, told: VecDeque::new(), stop: self.server.stopping.subscribe(), over: false };
+        let events =
+            Events { watch, told: VecDeque::new(), stop: self.server.stopping.subscribe(), over: false };
         Ok(futures::stream::unfold(events, |mut events| async move {
             events.next().await.map(|event| (event, events))
         })

@@ -110,16 +110,14 @@ impl RequestInfo {
             }
         }
         // A selector that names one object is a request about that object.
-        if info.name.is_empty() && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
-            if let Some(selector) = param(query, "fieldSelector") {
-                if let Some(name) = skep_api::FieldSelector::parse(&selector)
-                    .ok()
-                    .and_then(|s| s.required("metadata.name").map(str::to_owned))
-                    .filter(|name| skep_api::names::path_segment(name, false).is_empty())
-                {
-                    info.name = name;
-                }
-            }
+        if info.name.is_empty()
+            && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
+            && let Some(selector) = param(query, "fieldSelector")
+            && let Ok(selector) = skep_api::FieldSelector::parse(&selector)
+            && let Some(name) = selector.required("metadata.name")
+            && skep_api::names::path_segment(name, false).is_empty()
+        {
+            info.name = name.to_owned();
         }
         info
     }
@@ -173,7 +171,8 @@ pub fn decode(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let hex = |b: u8| (b as char).to_digit(16);
-        match (bytes[at], bytes.get(at + 1).copied().and_then(hex), bytes.get(at + 2).copied().and_then(hex)) {
+        match (bytes[at], bytes.get(at + 1).copied().and_then(hex), bytes.get(at + 2).copied().and_then(hex))
+        {
             (b'%', Some(high), Some(low)) => {
                 out.push((high * 16 + low) as u8);
                 at += 3;
@@ -205,7 +204,12 @@ mod tests {
             ("PUT", "/api/v1/namespaces/d/finalize", "", "update//v1/d/namespaces/finalize/d"),
             ("PUT", "/api/v1/namespaces/d/status", "", "update//v1/d/namespaces/status/d"),
             ("POST", "/apis/apps/v1/namespaces/d/deployments", "", "create/apps/v1/d/deployments//"),
-            ("PATCH", "/apis/apps/v1/namespaces/d/deployments/a/scale", "", "patch/apps/v1/d/deployments/scale/a"),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/d/deployments/a/scale",
+                "",
+                "patch/apps/v1/d/deployments/scale/a",
+            ),
             ("DELETE", "/api/v1/namespaces/d/pods", "", "deletecollection//v1/d/pods//"),
             ("GET", "/api/v1/nodes/n/proxy/a/b", "", "get//v1//nodes/proxy/n"),
             ("GET", "/api/v1/pods", "fieldSelector=metadata.name%3Da&watch=1", "watch//v1//pods//a"),

@@ -49,7 +49,7 @@ pub struct ApiServer {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) limits: Limits,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     /// Set when the server stops.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -57,13 +57,17 @@ pub struct ApiServer {
 impl ApiServer {
     /// Puts a server together.
     pub fn new(parts: Parts) -> Arc<ApiServer> {
-        let registry = Arc::new(Registry::new(parts.caches, parts.admission, parts.handlers));
+        let metrics = Arc::new(Metrics::default());
+        let mut handlers = parts.handlers;
+        handlers.path("/metrics", metrics.clone());
+        crate::subresources::register(&mut handlers);
+        let registry = Arc::new(Registry::new(parts.caches, parts.admission, handlers));
         Arc::new(ApiServer {
             registry,
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
             limits: parts.limits,
-            metrics: Metrics::default(),
+            metrics,
             stopping: watch::channel(false).0,
         })
     }

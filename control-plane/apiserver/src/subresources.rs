@@ -74,7 +74,9 @@ impl Action for Evict {
             grace_period_seconds: options.get("gracePeriodSeconds").and_then(Value::as_i64),
             uid: some(text("/preconditions/uid")),
             revision: some(text("/preconditions/resourceVersion"))
-                .map(|r| r.parse().map_err(|_| Status::bad_request("preconditions.resourceVersion is no number")))
+                .map(|r| {
+                    r.parse().map_err(|_| Status::bad_request("preconditions.resourceVersion is no number"))
+                })
                 .transpose()?,
             propagation: Propagation::parse(&text("/propagationPolicy")),
             dry_run: request.dry_run,

@@ -93,7 +93,14 @@ mod tests {
         let value = json!({"apiVersion": "v1", "kind": "Secret", "type": "x", "metadata": {"name": "a"}});
         let object = Arc::new(Object::from_value(value, 4, &[]).unwrap());
         let of = |include, headers| {
-            table(row, std::slice::from_ref(&object), json!({}), include, headers, jiff::Timestamp::UNIX_EPOCH)
+            table(
+                row,
+                std::slice::from_ref(&object),
+                json!({}),
+                include,
+                headers,
+                jiff::Timestamp::UNIX_EPOCH,
+            )
         };
         let whole = of(IncludeObject::Object, true);
         assert_eq!(whole["rows"][0]["object"]["type"], "x");

@@ -16,7 +16,11 @@ impl Caches {
         for kv in &read.kvs {
             match self.place(&kv.key) {
                 Some((resource, _, local)) => {
-                    loaded.entry(resource).or_default().push((local.into(), kv.value.clone(), kv.mod_revision));
+                    loaded.entry(resource).or_default().push((
+                        local.into(),
+                        kv.value.clone(),
+                        kv.mod_revision,
+                    ));
                 }
                 None => tracing::warn!(key = %String::from_utf8_lossy(&kv.key), "no resource has this key"),
             }

@@ -94,7 +94,9 @@ impl Caches {
 
     /// All objects of a resource, of one namespace or of all, as they are at hand.
     pub fn peek_all(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Object>> {
-        self.cache(resource).map(|cache| cache.view(0, namespace.unwrap_or_default(), "", 0).items).unwrap_or_default()
+        self.cache(resource)
+            .map(|cache| cache.view(0, namespace.unwrap_or_default(), "", 0).items)
+            .unwrap_or_default()
     }
 
     /// Revision of the last change of a resource that is at hand: who keeps something made from its objects makes it anew
@@ -104,12 +106,7 @@ impl Caches {
     }
 
     /// The latest version of an object, read from the store; the cache's own object where that is the latest.
-    pub fn latest(
-        &self,
-        row: &Resource,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Arc<Object>>, Status> {
+    pub fn latest(&self, row: &Resource, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
         let resource = row.group_resource();
         let key = store_key(&resource, namespace, name);
         match self.store.get(key.as_bytes()) {
@@ -120,13 +117,14 @@ impl Caches {
 
     /// The object of a stored version; the cache's own where it holds that version.
     pub fn object(&self, row: &Resource, kv: &KeyValue) -> Result<Arc<Object>, Status> {
-        if let Some(cache) = self.cache(&row.group_resource()) {
-            if let Some(found) = cache.find(&kv.key, kv.mod_revision) {
-                return Ok(found);
-            }
+        let cache = self.cache(&row.group_resource());
+        if let Some(found) = cache.and_then(|cache| cache.find(&kv.key, kv.mod_revision)) {
+            return Ok(found);
         }
         let fields: Vec<&str> = row.selectable_fields.iter().map(AsRef::as_ref).collect();
-        Object::from_stored(kv.value.clone(), kv.mod_revision, &fields).map(Arc::new).map_err(Status::internal)
+        Object::from_stored(kv.value.clone(), kv.mod_revision, &fields)
+            .map(Arc::new)
+            .map_err(Status::internal)
     }
 
     /// Waits until the caches hold everything that was written before the call. Answers the revision.

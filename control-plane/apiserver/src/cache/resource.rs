@@ -245,13 +245,14 @@ impl State {
         } else {
             // `0` follows `/`: the end of all keys that begin with `NAMESPACE/`.
             let low = format!("{namespace}/");
-            (if start > low.as_str() { start.to_owned() } else { low }, Bound::Excluded(format!("{namespace}0")))
+            (
+                if start > low.as_str() { start.to_owned() } else { low },
+                Bound::Excluded(format!("{namespace}0")),
+            )
         };
         let mut view = View { revision: reached.max(self.last), ..View::default() };
-        if let Bound::Excluded(high) = &high {
-            if low >= *high {
-                return view;
-            }
+        if matches!(&high, Bound::Excluded(high) if low >= *high) {
+            return view;
         }
         let high = match &high {
             Bound::Excluded(high) => Bound::Excluded(high.as_str()),

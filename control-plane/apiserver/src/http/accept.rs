@@ -4,7 +4,7 @@ use skep_api::{Reason, Status};
 
 /// What form of an object a client wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// The object itself.
     #[default]
     Object,
@@ -16,26 +16,26 @@ pub enum Form {
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accept {
+pub(crate) struct Accept {
     /// The form.
-    pub form: Form,
+    pub(crate) form: Form,
     /// Whether it is called YAML (whose simplest form is JSON).
-    pub yaml: bool,
+    pub(crate) yaml: bool,
     /// Whether it is indented for people.
-    pub pretty: bool,
+    pub(crate) pretty: bool,
     /// Whether large answers may be compressed.
-    pub gzip: bool,
+    pub(crate) gzip: bool,
 }
 
 impl Accept {
     /// The media type of the answer.
-    pub fn content_type(&self) -> &'static str {
+    pub(crate) fn content_type(&self) -> &'static str {
         if self.yaml { "application/yaml" } else { "application/json" }
     }
 }
 
 /// Reads the `Accept` header (empty: JSON); 406 where there is nothing in common.
-pub fn accept(header: &str) -> Result<Accept, Status> {
+pub(crate) fn accept(header: &str) -> Result<Accept, Status> {
     let mut candidates: Vec<(f32, &str)> = header
         .split(',')
         .map(str::trim)
@@ -109,7 +109,9 @@ mod tests {
         ] {
             assert_eq!(accept(header).unwrap().form, form, "{header}");
         }
-        for header in ["text/html", "application/vnd.kubernetes.protobuf", "application/json;as=X;g=meta.k8s.io;v=v1"] {
+        for header in
+            ["text/html", "application/vnd.kubernetes.protobuf", "application/json;as=X;g=meta.k8s.io;v=v1"]
+        {
             assert_eq!(accept(header).unwrap_err().code, 406, "{header}");
         }
     }

@@ -22,7 +22,7 @@ const PIECE: usize = 64 << 10;
 const COMPRESS_FROM: usize = 128 << 10;
 
 /// An answer of bytes that are at hand.
-pub fn bytes(code: u16, accept: &Accept, body: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn bytes(code: u16, accept: &Accept, body: impl Into<Bytes>) -> Response<Body> {
     let body: Bytes = body.into();
     let size = body.len();
     if accept.gzip && size >= COMPRESS_FROM {
@@ -87,7 +87,7 @@ impl Iterator for Zipped {
 }
 
 /// A tree.
-pub fn value(code: u16, accept: &Accept, value: &Value) -> Response<Body> {
+pub(crate) fn value(code: u16, accept: &Accept, value: &Value) -> Response<Body> {
     let text = if accept.pretty {
         serde_json::to_vec_pretty(value).map(|mut text| {
             text.push(b'\n');
@@ -100,7 +100,7 @@ pub fn value(code: u16, accept: &Accept, value: &Value) -> Response<Body> {
 }
 
 /// A failure.
-pub fn status(accept: &Accept, status: &Status) -> Response<Body> {
+pub(crate) fn status(accept: &Accept, status: &Status) -> Response<Body> {
     let mut response = value(status.code, accept, &status_value(status));
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {
@@ -110,7 +110,7 @@ pub fn status(accept: &Accept, status: &Status) -> Response<Body> {
 }
 
 /// Adds warnings, each as a header of its own.
-pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     for text in warnings {
         let quoted: String = text
             .chars()
@@ -125,15 +125,15 @@ pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
 
 /// What tables need to know beside the objects.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape<'a> {
+pub(crate) struct Shape<'a> {
     /// Row of the resource.
-    pub row: &'a Resource,
+    pub(crate) row: &'a Resource,
     /// How much of the object a table's row carries.
-    pub include: IncludeObject,
+    pub(crate) include: IncludeObject,
 }
 
 /// The bytes of one object in its negotiated form; `headers` tells a table to describe its columns.
-pub fn object_bytes(accept: &Accept, shape: Shape<'_>, object: &Arc<Object>, headers: bool) -> Bytes {
+pub(crate) fn object_bytes(accept: &Accept, shape: Shape<'_>, object: &Arc<Object>, headers: bool) -> Bytes {
     let tree = match accept.form {
         Form::Object if !accept.pretty => return object.to_json(),
         Form::Object => object.value(),
@@ -152,7 +152,7 @@ pub fn object_bytes(accept: &Accept, shape: Shape<'_>, object: &Arc<Object>, hea
 }
 
 /// One object.
-pub fn object(code: u16, accept: &Accept, shape: Shape<'_>, object: &Arc<Object>) -> Response<Body> {
+pub(crate) fn object(code: u16, accept: &Accept, shape: Shape<'_>, object: &Arc<Object>) -> Response<Body> {
     bytes(code, accept, object_bytes(accept, shape, object, true))
 }
 
@@ -168,7 +168,7 @@ fn list_metadata(listing: &Listing) -> Value {
 }
 
 /// A list: written item by item from the shared bodies.
-pub fn list(accept: &Accept, shape: Shape<'_>, listing: Listing) -> Response<Body> {
+pub(crate) fn list(accept: &Accept, shape: Shape<'_>, listing: Listing) -> Response<Body> {
     let metadata = list_metadata(&listing);
     let row = shape.row;
     match accept.form {
@@ -249,9 +249,11 @@ mod tests {
     fn list_pieces_join_to_json() {
         let body = |n: usize| json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": format!("n{n}")}, "d": "x".repeat(3000)});
         for count in [0, 1, 2, 60] {
-            let items: Vec<_> =
-                (0..count).map(|n| Arc::new(Object::from_value(body(n), n as u64 + 1, &[]).unwrap())).collect();
-            let pieces = ListPieces { head: Some("{\"items\":[".into()), items: items.into_iter(), first: true };
+            let items: Vec<_> = (0..count)
+                .map(|n| Arc::new(Object::from_value(body(n), n as u64 + 1, &[]).unwrap()))
+                .collect();
+            let pieces =
+                ListPieces { head: Some("{\"items\":[".into()), items: items.into_iter(), first: true };
             let joined: Vec<u8> = pieces.flat_map(|piece| piece.to_vec()).collect();
             let tree: Value = serde_json::from_slice(&joined).unwrap();
             assert_eq!(tree["items"].as_array().unwrap().len(), count);

@@ -13,9 +13,10 @@ use skep_api::{GroupVersionKind, Status};
 const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
 
 /// Reads a whole body of at most `limit` bytes; 413 beyond.
-pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Status> {
+pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Status> {
     let too_large = || Status::too_large(format!("Request entity too large: limit is {limit}"));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
@@ -27,14 +28,14 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes
 }
 
 /// The media type of a body without its parameters, lower case; JSON where none is named.
-pub fn media_type(headers: &HeaderMap) -> String {
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
     let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let plain = text.split(';').next().unwrap_or_default().trim().to_lowercase();
     if plain.is_empty() { ACCEPTED[0].into() } else { plain }
 }
 
 /// How a body is written; 415 for what is neither JSON nor YAML.
-pub fn format(headers: &HeaderMap) -> Result<Format, Status> {
+pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Status> {
     match media_type(headers).as_str() {
         "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
@@ -43,7 +44,7 @@ pub fn format(headers: &HeaderMap) -> Result<Format, Status> {
 }
 
 /// Reads the bytes of an object: decoded, of the expected kind, checked and pruned. Answers warnings beside.
-pub fn object(
+pub(crate) fn object(
     schema: Schema<'_>,
     gvk: &GroupVersionKind,
     bytes: &[u8],

@@ -46,7 +46,8 @@ pub(super) fn negotiate(headers: &HeaderMap, query: &str) -> Result<Accept, Stat
 pub(crate) fn forbidden(user: &UserInfo, info: &RequestInfo, why: &str) -> Status {
     let tail = if why.is_empty() { String::new() } else { format!(": {why}") };
     if !info.is_resource {
-        let message = format!("forbidden: User {:?} cannot {} path {:?}{tail}", user.name, info.verb, info.path);
+        let message =
+            format!("forbidden: User {:?} cannot {} path {:?}{tail}", user.name, info.verb, info.path);
         let mut status = Status::new(Reason::Forbidden, message);
         status.details = Some(Box::default());
         return status;
@@ -70,11 +71,7 @@ pub(crate) fn forbidden(user: &UserInfo, info: &RequestInfo, why: &str) -> Statu
 
 impl ApiServer {
     /// Answers a request. Never fails and never panics: whatever goes wrong is an answer.
-    pub(super) async fn answer(
-        self: Arc<Self>,
-        request: Request<Body>,
-        peer: Arc<Peer>,
-    ) -> Response<Body> {
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
         let began = Instant::now();
         let query = request.uri().query().unwrap_or_default().to_owned();
         let info = RequestInfo::parse(request.method().as_str(), request.uri().path(), &query);
@@ -180,5 +177,13 @@ impl ApiServer {
             Decision::Allow => Ok(()),
             Decision::Deny(why) => Err(forbidden(user, info, &why)),
         }
+    }
+}
+
+#[cfg(test)]
+impl ApiServer {
+    /// Answers a request that came without a certificate.
+    pub(crate) async fn answer_to(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+        self.answer(request, Arc::new(Peer(Vec::new()))).await
     }
 }

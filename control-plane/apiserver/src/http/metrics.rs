@@ -1,7 +1,11 @@
 //! Counters of the API server, in Prometheus' text form.
 
+use crate::hooks::{Body, Exchange, Handler, full};
 use crate::request::RequestInfo;
+use async_trait::async_trait;
+use http::{HeaderValue, Response};
 use parking_lot::Mutex;
+use skep_api::Status;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -72,7 +76,9 @@ impl Metrics {
                 "group=\"{group}\",resource=\"{resource}\",subresource=\"{subresource}\",verb=\"{verb}\",version=\"{version}\""
             )
         };
-        out.push_str("# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n");
+        out.push_str(
+            "# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n",
+        );
         for ((of, code), count) in &inner.totals {
             let _ = writeln!(out, "apiserver_request_total{{code=\"{code}\",{}}} {count}", labels(of));
         }
@@ -94,9 +100,28 @@ impl Metrics {
         }
         let watches = self.watches.load(Ordering::Relaxed);
         let dropped = self.dropped.load(Ordering::Relaxed);
-        let _ = writeln!(out, "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests {watches}");
-        let _ = writeln!(out, "# TYPE apiserver_dropped_requests_total counter\napiserver_dropped_requests_total {dropped}");
+        let _ = writeln!(
+            out,
+            "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests {watches}"
+        );
+        let _ = writeln!(
+            out,
+            "# TYPE apiserver_dropped_requests_total counter\napiserver_dropped_requests_total {dropped}"
+        );
         out
+    }
+}
+
+#[async_trait]
+impl Handler for Metrics {
+    async fn handle(&self, exchange: Exchange) -> Result<Response<Body>, Status> {
+        if exchange.info.verb != "get" {
+            return Err(Status::new(skep_api::Reason::MethodNotAllowed, "only GET is served here"));
+        }
+        let mut response = Response::new(full(self.text()));
+        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        Ok(response)
     }
 }
 

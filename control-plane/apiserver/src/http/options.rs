@@ -39,9 +39,10 @@ fn selection(row: &Resource, query: &str) -> Result<Selection, Status> {
 }
 
 /// The options of a list.
-pub fn list(row: &Resource, info: &RequestInfo, query: &str) -> Result<ListQuery, Status> {
+pub(crate) fn list(row: &Resource, info: &RequestInfo, query: &str) -> Result<ListQuery, Status> {
     let text = |name| param(query, name).unwrap_or_default();
-    let (version, matching, token) = (text("resourceVersion"), text("resourceVersionMatch"), text("continue"));
+    let (version, matching, token) =
+        (text("resourceVersion"), text("resourceVersionMatch"), text("continue"));
     let mut errors = Vec::new();
     if !matching.is_empty() {
         let path = "resourceVersionMatch";
@@ -75,9 +76,7 @@ pub fn list(row: &Resource, info: &RequestInfo, query: &str) -> Result<ListQuery
     let mut limit = limit as usize;
     let token = if token.is_empty() { None } else { Some(Token::decode(&token)?) };
     if token.is_some() && !matches!(version.as_str(), "" | "0") {
-        return Err(Status::bad_request(
-            "specifying resource version is not allowed when using continue",
-        ));
+        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
     let moment = match (version.as_str(), matching.as_str()) {
         ("", _) => Moment::Latest,
@@ -92,17 +91,23 @@ pub fn list(row: &Resource, info: &RequestInfo, query: &str) -> Result<ListQuery
         (text, "") if limit > 0 => Moment::Exact(revision(text)?),
         (text, _) => Moment::NotOlderThan(revision(text)?),
     };
-    Ok(ListQuery { namespace: info.namespace.clone(), selection: selection(row, query)?, moment, limit, token })
+    Ok(ListQuery {
+        namespace: info.namespace.clone(),
+        selection: selection(row, query)?,
+        moment,
+        limit,
+        token,
+    })
 }
 
 /// How long a watch lasts that does not say: 30 to 60 minutes, so that not all clients come back at once.
-pub fn watch_timeout() -> Duration {
+pub(crate) fn watch_timeout() -> Duration {
     let random = uuid::Uuid::new_v4().as_u128() as u64;
     Duration::from_secs(WATCH_SECONDS + random % WATCH_SECONDS)
 }
 
 /// The options of a watch.
-pub fn watch(row: &Resource, info: &RequestInfo, query: &str) -> Result<WatchQuery, Status> {
+pub(crate) fn watch(row: &Resource, info: &RequestInfo, query: &str) -> Result<WatchQuery, Status> {
     let text = |name| param(query, name).unwrap_or_default();
     let (version, matching) = (text("resourceVersion"), text("resourceVersionMatch"));
     let initial = param(query, "sendInitialEvents").map(|v| is_true(&v));
@@ -156,7 +161,7 @@ pub fn watch(row: &Resource, info: &RequestInfo, query: &str) -> Result<WatchQue
 }
 
 /// Which moment a single object is read of.
-pub fn moment(query: &str) -> Result<Moment, Status> {
+pub(crate) fn moment(query: &str) -> Result<Moment, Status> {
     match param(query, "resourceVersion").unwrap_or_default().as_str() {
         "" => Ok(Moment::Latest),
         "0" => Ok(Moment::AtHand),
@@ -165,7 +170,7 @@ pub fn moment(query: &str) -> Result<Moment, Status> {
 }
 
 /// Whether a write is only tried; `kind` is that of the options, for messages.
-pub fn dry_run(query: &str, kind: &'static str) -> Result<bool, Status> {
+pub(crate) fn dry_run(query: &str, kind: &'static str) -> Result<bool, Status> {
     check_dry_run(&params(query, "dryRun"), kind)
 }
 
@@ -180,7 +185,7 @@ fn check_dry_run(values: &[String], kind: &'static str) -> Result<bool, Status> 
 }
 
 /// What to do with unknown fields.
-pub fn field_validation(query: &str, kind: &'static str) -> Result<FieldValidation, Status> {
+pub(crate) fn field_validation(query: &str, kind: &'static str) -> Result<FieldValidation, Status> {
     let text = param(query, "fieldValidation").unwrap_or_default();
     FieldValidation::parse(&text).ok_or_else(|| {
         let known = ["Ignore", "Strict", "Warn"];
@@ -190,7 +195,7 @@ pub fn field_validation(query: &str, kind: &'static str) -> Result<FieldValidati
 }
 
 /// The options of a deletion: from the body, or from the query where there is none.
-pub fn delete(query: &str, body: Option<&Value>) -> Result<DeleteOptions, Status> {
+pub(crate) fn delete(query: &str, body: Option<&Value>) -> Result<DeleteOptions, Status> {
     let mut options = DeleteOptions::default();
     let mut policy = param(query, "propagationPolicy").unwrap_or_default();
     let mut orphan = param(query, "orphanDependents").map(|v| is_true(&v));
@@ -198,7 +203,9 @@ pub fn delete(query: &str, body: Option<&Value>) -> Result<DeleteOptions, Status
     options.dry_run = dry_run(query, "DeleteOptions")?;
     if let Some(body) = body {
         let wrong = |field: &str| {
-            Status::bad_request(format!("DeleteOptions in version \"v1\" cannot be handled: {field} has the wrong type"))
+            Status::bad_request(format!(
+                "DeleteOptions in version \"v1\" cannot be handled: {field} has the wrong type"
+            ))
         };
         let map = body.as_object().ok_or_else(|| wrong("the body"))?;
         if !matches!(map.get("kind").and_then(Value::as_str), None | Some("" | "DeleteOptions")) {
@@ -225,8 +232,7 @@ pub fn delete(query: &str, body: Option<&Value>) -> Result<DeleteOptions, Status
         }
         if let Some(values) = get("dryRun") {
             let list = values.as_array().ok_or_else(|| wrong("dryRun"))?;
-            let texts: Vec<String> =
-                list.iter().map(|v| v.as_str().unwrap_or("?").to_owned()).collect();
+            let texts: Vec<String> = list.iter().map(|v| v.as_str().unwrap_or("?").to_owned()).collect();
             options.dry_run |= check_dry_run(&texts, "DeleteOptions")?;
         }
     }

@@ -135,8 +135,10 @@ impl ApiServer {
                 let selected = options::list(row, info, query)?;
                 let mut warnings = Vec::new();
                 let call = way.call(options.dry_run);
-                let items = self.registry.delete_collection(&call, &selected, &options, &mut warnings).await?;
-                let listing = Listing { items, revision: self.registry.caches.reached(), ..Listing::default() };
+                let items =
+                    self.registry.delete_collection(&call, &selected, &options, &mut warnings).await?;
+                let listing =
+                    Listing { items, revision: self.registry.caches.reached(), ..Listing::default() };
                 let mut response = answer::list(&accept, way.shape(), listing);
                 answer::warn(&mut response, &warnings);
                 Ok(response)
@@ -323,7 +325,8 @@ impl ApiServer {
             return options::delete(way.query, None);
         }
         let gvk = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
-        let decoded = skep_api::schema::decode(&bytes, body::format(headers)?).map_err(|e| e.to_status(&gvk))?;
+        let decoded =
+            skep_api::schema::decode(&bytes, body::format(headers)?).map_err(|e| e.to_status(&gvk))?;
         options::delete(way.query, Some(&decoded.value))
     }
 }

@@ -28,7 +28,7 @@ struct Lines {
 }
 
 /// The body of a running watch; ends when the watch does or the server stops.
-pub fn body(
+pub(crate) fn body(
     watch: Watch,
     accept: Accept,
     row: Arc<Resource>,

@@ -135,10 +135,10 @@ fn set_finalizers(object: &mut Value, policy: Option<Propagation>) {
                 .collect()
         })
         .unwrap_or_default();
-    if let Some(wanted) = wanted {
-        if !finalizers.iter().any(|f| f == wanted) {
-            finalizers.push(wanted.into());
-        }
+    if let Some(wanted) = wanted
+        && !finalizers.iter().any(|f| f == wanted)
+    {
+        finalizers.push(wanted.into());
     }
     if finalizers.is_empty() {
         metadata.remove("finalizers");
@@ -287,7 +287,8 @@ mod tests {
     fn finalizers_keep_it() {
         let plain = row(skep_api::kinds::Plain);
         let object = json!({"metadata": {"generation": 2}});
-        let Step::Mark(marked) = step(&plain, &object, &options(None, Some(Propagation::Foreground)), at(0)) else {
+        let Step::Mark(marked) = step(&plain, &object, &options(None, Some(Propagation::Foreground)), at(0))
+        else {
             panic!("not marked")
         };
         assert_eq!(
@@ -307,13 +308,17 @@ mod tests {
     fn grace_is_given_and_can_only_be_shortened() {
         let pods = row(Graceful);
         let object = json!({"metadata": {}});
-        let Step::Mark(marked) = step(&pods, &object, &options(None, None), at(0)) else { panic!("not marked") };
+        let Step::Mark(marked) = step(&pods, &object, &options(None, None), at(0)) else {
+            panic!("not marked")
+        };
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
         assert_eq!(marked["metadata"]["deletionTimestamp"], "2023-11-14T22:13:50Z");
         assert!(!is_done(&pods, &marked));
         assert_eq!(step(&pods, &marked, &options(None, None), at(1)), Step::Nothing);
         assert_eq!(step(&pods, &marked, &options(Some(60), None), at(1)), Step::Nothing);
-        let Step::Mark(hastened) = step(&pods, &marked, &options(Some(5), None), at(1)) else { panic!("not marked") };
+        let Step::Mark(hastened) = step(&pods, &marked, &options(Some(5), None), at(1)) else {
+            panic!("not marked")
+        };
         assert_eq!(hastened["metadata"]["deletionTimestamp"], "2023-11-14T22:13:25Z");
         assert_eq!(step(&pods, &hastened, &options(Some(0), None), at(2)), Step::Remove);
         assert_eq!(step(&pods, &object, &options(Some(0), None), at(2)), Step::Remove);
@@ -323,7 +328,9 @@ mod tests {
     fn what_else_holds_it() {
         let namespaces = row(Held);
         let object = json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}});
-        let Step::Mark(marked) = step(&namespaces, &object, &options(None, None), at(0)) else { panic!("not marked") };
+        let Step::Mark(marked) = step(&namespaces, &object, &options(None, None), at(0)) else {
+            panic!("not marked")
+        };
         assert_eq!(marked["status"]["phase"], "Terminating");
         assert!(!is_done(&namespaces, &marked));
         assert_eq!(step(&namespaces, &marked, &options(None, None), at(3)), Step::Nothing);

@@ -152,7 +152,8 @@ pub(crate) fn fill_update(new: &mut Value, old: &Value) {
             None => metadata.remove(key),
         };
     }
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"] {
+    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"]
+    {
         let absent = metadata.get(key).is_none_or(Value::is_null);
         if let (true, Some(value)) = (absent, before(key)) {
             metadata.insert(key.into(), value);
@@ -182,7 +183,8 @@ pub(crate) fn expected(body: &Value, row: &Resource, name: &str) -> Result<Expec
     match text(body, "resourceVersion") {
         "" | "0" => Ok(Expected::Any),
         digits => digits.parse().map(Expected::Revision).map_err(|_| {
-            let error = FieldError::invalid("metadata.resourceVersion", digits.into(), "must be a decimal number");
+            let error =
+                FieldError::invalid("metadata.resourceVersion", digits.into(), "must be a decimal number");
             Status::invalid(&row.gvk, name, &[error])
         }),
     }
@@ -197,8 +199,10 @@ pub(crate) fn check_preconditions(
 ) -> Result<(), Status> {
     let name = &current.meta().name;
     if !uid.is_empty() && uid != &*current.meta().uid {
-        let why =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.meta().uid);
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            current.meta().uid
+        );
         return Err(Status::conflict(&row.group_resource(), name, why));
     }
     match revision {

@@ -26,6 +26,7 @@ use crate::cache::Caches;
 use crate::hooks::{Admission, Handlers};
 use crate::request::{RequestInfo, UserInfo};
 use skep_api::Resource;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Reads and writes objects.
@@ -33,7 +34,12 @@ pub struct Registry {
     pub(crate) caches: Arc<Caches>,
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) handlers: Handlers,
+    /// Who is overtaken on a key waits here for its turn instead of racing on.
+    turns: Vec<tokio::sync::Mutex<()>>,
 }
+
+/// Number of [`Registry::turns`]; keys share them by hash.
+const TURNS: u64 = 64;
 
 /// What a write is about, and by whom.
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +69,22 @@ impl<'a> Call<'a> {
 impl Registry {
     /// A registry over the caches.
     pub fn new(caches: Arc<Caches>, admission: Arc<dyn Admission>, handlers: Handlers) -> Self {
-        Registry { caches, admission, handlers }
+        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect();
+        Registry { caches, admission, handlers, turns }
     }
 
     /// The caches below.
     pub fn caches(&self) -> &Arc<Caches> {
         &self.caches
+    }
+
+    /// Waits for the turn of a key.
+    async fn turn(&self, key: &[u8]) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        key.hash(&mut hasher);
+        match self.turns.get((hasher.finish() % TURNS) as usize) {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        }
     }
 }

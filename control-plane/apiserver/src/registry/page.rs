@@ -53,7 +53,9 @@ impl Token {
             )));
         }
         if wire.start.is_empty() {
-            return Err(refuse(format!("continue key is not valid: encoded start key empty (version {VERSION})")));
+            return Err(refuse(format!(
+                "continue key is not valid: encoded start key empty (version {VERSION})"
+            )));
         }
         Ok(Token { start: wire.start, revision: u64::try_from(wire.rv).ok() })
     }
@@ -78,10 +80,10 @@ pub(crate) fn with_continue(mut status: Status, token: &Token) -> Status {
 pub(crate) fn status_value(status: &Status) -> serde_json::Value {
     let mut status = status.clone();
     let mut token = None;
-    if let Some(details) = &mut status.details {
-        if let Some(at) = details.causes.iter().position(|c| c.field == CONTINUE_FIELD) {
-            token = Some(details.causes.remove(at).message);
-        }
+    if let Some(details) = &mut status.details
+        && let Some(at) = details.causes.iter().position(|c| c.field == CONTINUE_FIELD)
+    {
+        token = Some(details.causes.remove(at).message);
     }
     if token.is_some() && status.details.as_deref() == Some(&Default::default()) {
         status.details = None;

@@ -21,8 +21,7 @@ impl Registry {
         self.change(
             call,
             &|_, old| {
-                let mut new =
-                    patch::apply(kind, schema, old, patch).map_err(|e| e.to_status())?;
+                let mut new = patch::apply(kind, schema, old, patch).map_err(|e| e.to_status())?;
                 let told = check_patched(schema, gvk, &mut new, &[], validation)?;
                 Ok((new, told))
             },

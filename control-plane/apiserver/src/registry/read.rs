@@ -169,17 +169,18 @@ impl Registry {
         if low.as_bytes() >= end.as_slice() {
             return Ok(View { revision, ..View::default() });
         }
-        let read = self.caches.store().range(low.as_bytes(), &end, most, Some(revision)).map_err(|why| {
-            match (&why, &query.token) {
-                (StoreError::Compacted(_), Some(_)) => {
-                    expired_token(&Token { start: start.to_owned(), revision: None })
+        let read =
+            self.caches.store().range(low.as_bytes(), &end, most, Some(revision)).map_err(|why| {
+                match (&why, &query.token) {
+                    (StoreError::Compacted(_), Some(_)) => {
+                        expired_token(&Token { start: start.to_owned(), revision: None })
+                    }
+                    (StoreError::Compacted(_), None) => {
+                        Status::expired("The resourceVersion for the provided list is too old.")
+                    }
+                    _ => store_status(why),
                 }
-                (StoreError::Compacted(_), None) => {
-                    Status::expired("The resourceVersion for the provided list is too old.")
-                }
-                _ => store_status(why),
-            }
-        })?;
+            })?;
         let items =
             read.kvs.iter().map(|kv| self.caches.object(row, kv)).collect::<Result<Vec<_>, Status>>()?;
         Ok(View { remaining: read.count.saturating_sub(items.len()), items, revision })

@@ -41,8 +41,7 @@ impl Registry {
                 ScaleChange::Patch(kind, patch, validation) => {
                     let schema = schema_of(SCHEMA)?;
                     let before = scale::read(old);
-                    let mut after =
-                        patch::apply(*kind, schema, &before, patch).map_err(|e| e.to_status())?;
+                    let mut after = patch::apply(*kind, schema, &before, patch).map_err(|e| e.to_status())?;
                     let told = check_patched(schema, gvk, &mut after, &[], *validation)?;
                     (after, told)
                 }

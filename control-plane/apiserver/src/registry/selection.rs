@@ -34,9 +34,7 @@ impl Selection {
                         .iter()
                         .position(|known| known == path)
                         .map(Field::At)
-                        .ok_or_else(|| {
-                            Status::bad_request(format!("field label not supported: {path}"))
-                        })?,
+                        .ok_or_else(|| Status::bad_request(format!("field label not supported: {path}")))?,
                 };
                 Ok((field, requirement.value, requirement.negate))
             })
