@@ -21,6 +21,7 @@ mod skb;
 mod sock;
 mod to_net;
 mod to_pod;
+mod translate;
 
 /// Writes a log record in objects built with the feature `log`, and is nothing otherwise.
 #[cfg(feature = "log")]

@@ -173,8 +173,14 @@ fn node_links(pins: &Pins, config: &Config, uplink: u32, report: &mut OpenReport
 /// the one who knows the pods.
 fn pod_links(pins: &Pins, config: &Config, maps: &Maps) -> Result<()> {
     for (ifindex, _) in maps.pods()? {
-        if net::interface_name(ifindex).is_some() {
-            attach_pod_hooks(pins, config, ifindex, false)?;
+        if net::interface_name(ifindex).is_none() {
+            continue;
+        }
+        if let Err(error) = attach_pod_hooks(pins, config, ifindex, false) {
+            // Interfaces of pods come and go meanwhile.
+            if net::interface_name(ifindex).is_some() {
+                return Err(error);
+            }
         }
     }
     Ok(())

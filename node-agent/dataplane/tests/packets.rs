@@ -12,7 +12,10 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use common::packet::{Ip, Packet};
 use common::{Netns, Sandbox, sandboxed, wire};
 use skep_abi::packet::{ICMP_ECHO, ICMP_ECHO_REPLY};
-use skep_dataplane::{Config, Counters, Dataplane, DropReason, PodAttachment};
+use skep_dataplane::{
+    Config, Counters, Dataplane, DropReason, Endpoint, PodAttachment, PortSpec, Protocol, ServiceSpec,
+    ServiceView,
+};
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
@@ -303,5 +306,116 @@ fn attachments_are_taken_over_and_forgotten() {
         assert_eq!(dataplane.list_attached().unwrap().len(), 1);
         assert!(dataplane.attach_pod(&pod(4_000_000, POD_B, "c")).is_err());
         assert_eq!(dataplane.list_attached().unwrap().len(), 1);
+    });
+}
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
+/// A Service on port 80 of [`VIP`] with these backends on port 8080, for TCP and for UDP.
+fn service(backends: &[Ipv4Addr]) -> ServiceView {
+    let endpoint = |addr: &Ipv4Addr| Endpoint {
+        addr: (*addr).into(),
+        port: 8080,
+        ready: true,
+        serving: true,
+        terminating: false,
+        local: true,
+    };
+    let port = |protocol| PortSpec {
+        name: format!("{protocol:?}"),
+        protocol,
+        port: 80,
+        endpoints: backends.iter().map(endpoint).collect(),
+    };
+    ServiceView {
+        services: vec![ServiceSpec {
+            namespace: "default".into(),
+            name: "web".into(),
+            cluster_ips: vec![VIP.into()],
+            ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
+            affinity_seconds: None,
+            local_only: false,
+        }],
+    }
+}
+
+#[test]
+fn what_missed_the_socket_hook_is_translated_packet_by_packet() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        node.dataplane.sync_services(&service(&[POD_B])).unwrap();
+        for packet in [
+            Packet::tcp(Ip::new(POD_A, VIP), 40_000, 80, 0x02),
+            Packet::udp(Ip::new(POD_A, VIP), 40_000, 80, true),
+            Packet::udp(Ip::new(POD_A, VIP), 40_001, 80, false),
+        ] {
+            let (verdict, out) = run(sandbox, "skep_from_pod", node.a, &packet);
+            assert_eq!((verdict, out.src(), out.dst()), (REDIRECT, POD_A, POD_B));
+            assert_eq!(out.ports(), (packet.ports().0, 8080));
+            out.check();
+            // The answer, by the short way from a pod here and by the stack from elsewhere.
+            for (program, ifindex, expected) in
+                [("skep_from_pod", node.b, REDIRECT), ("skep_to_pod", node.a, NEXT)]
+            {
+                let (verdict, back) = run(sandbox, program, ifindex, &out.answer());
+                assert_eq!((verdict, back.src(), back.dst()), (expected, VIP, POD_A), "{program}");
+                assert_eq!(back.ports(), packet.answer().ports());
+                back.check();
+            }
+        }
+        let plain = Packet::tcp(Ip::new(POD_B, POD_A), 1234, 40_000, 0x10);
+        assert_eq!(run(sandbox, "skep_from_pod", node.b, &plain).1, plain, "no answer of a Service");
+        for (what, packet) in [
+            ("a port that is no Service", Packet::tcp(Ip::new(POD_A, VIP), 40_000, 81, 0x02)),
+            ("a ping", Packet::icmp(Ip::new(POD_A, VIP), ICMP_ECHO, 1)),
+        ] {
+            assert_eq!(run(sandbox, "skep_from_pod", node.a, &packet), (NEXT, packet), "{what}");
+        }
+    });
+}
+
+#[test]
+fn translated_connections_outlive_their_backends_place_in_the_service() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        node.dataplane.sync_services(&service(&[POD_B])).unwrap();
+        let to = |packet: Packet| run(sandbox, "skep_from_pod", node.a, &packet).1.dst();
+        let tcp = |flags| Packet::tcp(Ip::new(POD_A, VIP), 40_000, 80, flags);
+        let udp = || Packet::udp(Ip::new(POD_A, VIP), 40_000, 80, true);
+        assert_eq!((to(tcp(0x02)), to(udp())), (POD_B, POD_B));
+        node.dataplane.sync_services(&service(&[ELSEWHERE])).unwrap();
+        assert_eq!(to(tcp(0x10)), POD_B, "what is established stays");
+        assert_eq!(to(udp()), ELSEWHERE, "a datagram goes where there is someone");
+        assert_eq!(to(tcp(0x02)), ELSEWHERE, "and so does a new connection with the same ports");
+        node.dataplane.sync_services(&service(&[])).unwrap();
+        let (verdict, _) =
+            run(sandbox, "skep_from_pod", node.a, &Packet::tcp(Ip::new(POD_A, VIP), 41_000, 80, 0x02));
+        assert_eq!(verdict, DROP);
+        let counters = node.dataplane.counters().unwrap();
+        let a = counters.pods.iter().find(|p| p.pod.ifindex == node.a).unwrap();
+        assert_eq!(
+            a.drops.iter().map(|d| (d.reason, d.inbound)).collect::<Vec<_>>(),
+            [(DropReason::NoBackend, false)]
+        );
+    });
+}
+
+#[test]
+fn fragments_for_a_service_follow_their_first() {
+    sandboxed(|sandbox| {
+        let node = Node::new(sandbox);
+        node.dataplane.sync_services(&service(&[POD_B])).unwrap();
+        let first = Packet::udp(Ip { frag: 0x2000, id: 7, ..Ip::new(POD_A, VIP) }, 40_000, 80, false);
+        let later = Packet::fragment(Ip { frag: 3, id: 7, ..Ip::new(POD_A, VIP) }, 17);
+        assert_eq!(run(sandbox, "skep_from_pod", node.a, &first).1.dst(), POD_B);
+        let (verdict, out) = run(sandbox, "skep_from_pod", node.a, &later);
+        assert_eq!((verdict, out.dst(), out.payload()), (REDIRECT, POD_B, later.payload()));
+        out.check_ip();
+        let first = Packet::udp(Ip { frag: 0x2000, id: 8, ..Ip::new(POD_B, POD_A) }, 8080, 40_000, false);
+        let later = Packet::fragment(Ip { frag: 3, id: 8, ..Ip::new(POD_B, POD_A) }, 17);
+        assert_eq!(run(sandbox, "skep_from_pod", node.b, &first).1.src(), VIP);
+        let out = run(sandbox, "skep_from_pod", node.b, &later).1;
+        assert_eq!(out.src(), VIP);
+        out.check_ip();
     });
 }
