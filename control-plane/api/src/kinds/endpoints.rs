@@ -6,6 +6,7 @@ use crate::field::FieldError;
 use crate::names::{dns1123_label, dns1123_subdomain};
 use crate::resource::{Column, Context, Strategy};
 use crate::table::{self, column};
+use crate::validation::metadata::desired_state_changed;
 use crate::validation::{At, Errors, labels, port_number, same, text};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -129,6 +130,12 @@ impl Strategy for EndpointSlice {
 
     fn has_generation(&self) -> bool {
         true
+    }
+
+    /// Labels count too, because they say which Service the slice is of.
+    fn generation_changes(&self, new: &Value, old: &Value) -> bool {
+        let labels = "/metadata/labels";
+        desired_state_changed(new, old) || !same(new.pointer(labels), old.pointer(labels))
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

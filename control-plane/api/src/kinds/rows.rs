@@ -299,4 +299,35 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_row_has_a_schema_and_a_full_table() {
+        use crate::kinds::testing::{context, now};
+        use serde_json::{Value, json};
+        let null = json!({"metadata": null, "spec": null, "status": null, "data": null, "subsets": null});
+        let bare = json!({"metadata": {"name": "a"}, "spec": {}, "status": {}});
+        for row in builtin() {
+            assert!(crate::schema::Schemas::builtin().get(&row.schema).is_some(), "{}", row.schema);
+            let columns = row.strategy.columns();
+            assert_eq!(columns.iter().filter(|c| c.format == "name").count(), 1, "{}", row.plural);
+            for object in [&json!({}), &null, &bare] {
+                let mut new: Value = object.clone();
+                row.strategy.default(&mut new);
+                row.strategy.prepare_create(&mut new, &context());
+                row.strategy.prepare_update(&mut new, object);
+                row.strategy.prepare_status_update(&mut new, object);
+                row.strategy.prepare_delete(&mut new);
+                for subresource in &row.subresources {
+                    row.strategy.prepare_subresource_update(&subresource.name, &mut new, object);
+                    row.strategy.validate_subresource_update(&subresource.name, &new, object);
+                }
+                row.strategy.validate(&new);
+                row.strategy.validate_create(&new);
+                row.strategy.validate_update(&new, object);
+                row.strategy.validate_status_update(&new, object);
+                row.strategy.graceful_deletion(&new, None);
+                assert_eq!(row.strategy.cells(object, now()).len(), columns.len(), "{}", row.plural);
+            }
+        }
+    }
 }
