@@ -219,23 +219,10 @@ fn addresses(
     if !needs_ip(new) {
         return;
     }
-    if text(new, "ipFamilyPolicy") == "RequireDualStack" {
-        errors.push(FieldError::invalid(
-            "spec.ipFamilyPolicy",
-            "RequireDualStack".into(),
-            "this cluster is not configured for dual-stack services",
-        ));
-    }
-    if new
-        .pointer("/spec/ipFamilies")
-        .and_then(Value::as_array)
-        .is_some_and(|l| l.iter().any(|f| f == "IPv6"))
-    {
-        errors.push(FieldError::invalid(
-            "spec.ipFamilies[0]",
-            "IPv6".into(),
-            "not configured on this cluster",
-        ));
+    // Without address and selector the families say nothing of this cluster; such a Service may name both.
+    let selects = new.pointer("/spec/selector").and_then(Value::as_object).is_some_and(|s| !s.is_empty());
+    if selects || text(new, "clusterIP") != "None" {
+        families(new, errors);
     }
     let asked = text(new, "clusterIP").to_owned();
     let ip = match asked.as_str() {
@@ -299,6 +286,28 @@ fn addresses(
     }
     if spec.get("ipFamilyPolicy").is_none_or(|p| p.as_str().is_none_or(str::is_empty)) {
         spec["ipFamilyPolicy"] = "SingleStack".into();
+    }
+}
+
+/// Refuses families that the cluster does not have.
+fn families(new: &Value, errors: &mut Vec<FieldError>) {
+    if text(new, "ipFamilyPolicy") == "RequireDualStack" {
+        errors.push(FieldError::invalid(
+            "spec.ipFamilyPolicy",
+            "RequireDualStack".into(),
+            "this cluster is not configured for dual-stack services",
+        ));
+    }
+    if new
+        .pointer("/spec/ipFamilies")
+        .and_then(Value::as_array)
+        .is_some_and(|l| l.iter().any(|f| f == "IPv6"))
+    {
+        errors.push(FieldError::invalid(
+            "spec.ipFamilies[0]",
+            "IPv6".into(),
+            "not configured on this cluster",
+        ));
     }
 }
 

@@ -59,6 +59,10 @@ fn services_without_an_address() {
     for (spec, shown) in [
         (json!({"type": "ClusterIP", "clusterIP": "None"}), json!(["None"])),
         (json!({"type": "ClusterIP", "clusterIPs": ["None"]}), json!(["None"])),
+        (
+            json!({"clusterIP": "None", "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}),
+            json!(["None"]),
+        ),
         (json!({"type": "ExternalName", "externalName": "x.y"}), Value::Null),
     ] {
         let mut s = service(spec);

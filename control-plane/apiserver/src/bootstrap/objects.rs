@@ -59,7 +59,8 @@ pub(super) fn kubernetes(config: &Config) -> Vec<(Collection, Value)> {
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
         "data": {"client-ca-file": config.ca_pem},
     });
-    let mut all = vec![(Collection::core("services"), service), (Collection::core("configmaps"), authentication)];
+    let mut all =
+        vec![(Collection::core("services"), service), (Collection::core("configmaps"), authentication)];
     // An address of the loopback interface is no endpoint: from a pod it leads nowhere, and validation refuses it.
     if !config.advertise.is_loopback() {
         all.push((Collection::core("endpoints"), endpoints));

@@ -1,6 +1,7 @@
 //! Reading bodies.
 
 use crate::hooks::Body;
+use crate::protobuf;
 use crate::registry::meta;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -12,7 +13,7 @@ use skep_api::{GroupVersionKind, Status};
 
 const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
 
-/// Reads a whole body of at most `limit` bytes; 413 beyond.
+/// Reads a whole body of at most `limit` bytes; 413 beyond. What comes as protobuf is handed on as JSON.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Status> {
     let too_large = || Status::too_large(format!("Request entity too large: limit is {limit}"));
     let announced =
@@ -21,6 +22,10 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
         return Err(too_large());
     }
     match Limited::new(body, limit).collect().await {
+        Ok(collected) if media_type(headers) == protobuf::MEDIA_TYPE => {
+            let bytes = collected.to_bytes();
+            if bytes.is_empty() { Ok(bytes) } else { Ok(protobuf::to_json(&bytes)?.to_string().into()) }
+        }
         Ok(collected) => Ok(collected.to_bytes()),
         Err(why) if why.is::<LengthLimitError>() => Err(too_large()),
         Err(why) => Err(Status::bad_request(format!("the body could not be read: {why}"))),
@@ -34,10 +39,10 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     if plain.is_empty() { ACCEPTED[0].into() } else { plain }
 }
 
-/// How a body is written; 415 for what is neither JSON nor YAML.
+/// How a body that [`read`] gave is written; 415 for what is none of JSON, YAML and protobuf.
 pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Status> {
     match media_type(headers).as_str() {
-        "application/json" => Ok(Format::Json),
+        "application/json" | protobuf::MEDIA_TYPE => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
         other => Err(Status::unsupported_media_type(other, &ACCEPTED)),
     }
