@@ -12,7 +12,7 @@ use crate::maps::Maps;
 use crate::model::ServiceView;
 use crate::pins::{Pins, node_dir};
 use crate::report::{AttachedPod, Counters, OpenReport, PodAttachment, Status, SyncReport};
-use crate::tables::{Allocator, Tables, Write, plan, rows};
+use crate::tables::{Allocator, Tables, Write, plan, reclaim, rows};
 use crate::{load, pods, status};
 
 /// The eBPF dataplane of one node. Dropping it detaches nothing: traffic goes on.
@@ -71,14 +71,19 @@ impl Dataplane {
     pub fn sync_services(&self, view: &ServiceView) -> Result<SyncReport> {
         let (rows, conflicts) = rows(view);
         let inner = &mut *self.inner.lock();
-        let writes = plan(&inner.tables, &rows, &mut inner.ids);
-        for write in &writes {
-            inner.write(write)?;
+        let mut writes = 0;
+        let planned = plan(&inner.tables, &rows, &mut inner.ids);
+        if let Err(error) = inner.write_all(&planned, &mut writes) {
+            // A map may be full of what is to go: make room, and try once more.
+            tracing::warn!(%error, "the Service tables took not all; what nobody names is removed first");
+            inner.write_all(&reclaim(&inner.tables, &rows), &mut writes)?;
+            let planned = plan(&inner.tables, &rows, &mut inner.ids);
+            inner.write_all(&planned, &mut writes)?;
         }
         Ok(SyncReport {
             services: inner.tables.services.len(),
             backends: inner.tables.backends.len(),
-            writes: writes.len(),
+            writes,
             conflicts,
         })
     }
@@ -136,9 +141,13 @@ impl Dataplane {
 }
 
 impl Inner {
-    fn write(&mut self, write: &Write) -> Result<()> {
-        self.maps.apply(write)?;
-        self.tables.apply(write);
+    /// Does the writes in their order, and counts those done.
+    fn write_all(&mut self, writes: &[Write], done: &mut usize) -> Result<()> {
+        for write in writes {
+            self.maps.apply(write)?;
+            self.tables.apply(write);
+            *done += 1;
+        }
         Ok(())
     }
 }

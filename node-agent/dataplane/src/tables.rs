@@ -172,6 +172,26 @@ pub fn plan(current: &Tables, rows: &BTreeMap<ServiceKey, Row>, ids: &mut Alloca
     planner.finish(rows)
 }
 
+/// The removals that need no put before them: front ends that are not wanted, and what nobody names. They make room
+/// when a put found none.
+#[must_use]
+pub fn reclaim(current: &Tables, rows: &BTreeMap<ServiceKey, Row>) -> Vec<Write> {
+    let kept: BTreeMap<u32, &Service> =
+        current.services.iter().filter(|(key, _)| rows.contains_key(key)).map(|(_, s)| (s.id, s)).collect();
+    let named = |slot: &SlotKey| {
+        kept.get(&slot.service).is_some_and(|s| s.generation == slot.generation && slot.index < s.count)
+    };
+    let backends: BTreeSet<u32> =
+        current.slots.iter().filter(|(slot, _)| named(slot)).map(|(_, backend)| *backend).collect();
+    let services = current.services.keys().filter(|key| !rows.contains_key(key));
+    let mut writes: Vec<Write> = services.map(|key| Write::DeleteService(*key)).collect();
+    writes.extend(current.slots.keys().filter(|slot| !named(slot)).map(|slot| Write::DeleteSlot(*slot)));
+    writes.extend(
+        current.backends.keys().filter(|id| !backends.contains(id)).map(|id| Write::DeleteBackend(*id)),
+    );
+    writes
+}
+
 struct Planner<'a> {
     current: &'a Tables,
     ids: &'a mut Allocator,

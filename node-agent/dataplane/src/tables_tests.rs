@@ -148,6 +148,30 @@ fn what_a_killed_agent_left_half_written_is_finished() {
 }
 
 #[test]
+fn reclaiming_takes_only_what_nobody_needs() {
+    let first = view(&[service("a", 1, &[1, 2, 3]), service("b", 2, &[4])]);
+    let second = view(&[service("a", 1, &[3, 5, 6]), service("c", 3, &[6, 7])]);
+    let (mut tables, mut ids) = fresh();
+    step(&mut tables, &mut ids, &first);
+    let (wanted, _) = rows(&second);
+    let writes = plan(&tables, &wanted, &mut ids);
+    // The map is full after the third put.
+    writes.iter().take(3).for_each(|w| tables.apply(w));
+    let served = reachable(&tables);
+    for write in reclaim(&tables, &wanted) {
+        tables.apply(&write);
+        for (key, addrs) in reachable(&tables) {
+            assert_eq!(Some(&addrs), served.get(&key));
+        }
+    }
+    assert_eq!(tables.services.len(), 1, "b is not wanted any more");
+    assert_eq!((tables.slots.len(), tables.backends.len()), (3, 3), "what the failed plan wrote is gone");
+    assert!(reclaim(&tables, &wanted).is_empty());
+    let mut ids = Allocator::recover(&tables);
+    step(&mut tables, &mut ids, &second);
+}
+
+#[test]
 fn two_claims_of_one_front_end_are_told() {
     let mut rival = service("b", 1, &[9]);
     rival.namespace = "other".into();
