@@ -55,6 +55,9 @@ enum Task {
         /// Start the cluster and stop there.
         #[arg(long)]
         no_demo: bool,
+        /// Take the binaries of the last build as they are.
+        #[arg(long)]
+        no_build: bool,
     },
     /// Remove everything that `up` made: processes, pods, namespaces, interfaces, pins, cgroups, mounts.
     Down {
@@ -134,11 +137,11 @@ fn run(task: Task) -> Result<ExitCode> {
     let layout = Layout::find();
     let at = |dir: Option<PathBuf>| dir.unwrap_or_else(|| layout.cluster());
     match task {
-        Task::Up { dir, agents, no_demo } => {
+        Task::Up { dir, agents, no_demo, no_build } => {
             if agents != 1 {
                 bail!("--agents {agents}: clusters on one machine have one node so far");
             }
-            return bring_up(&layout, &at(dir), no_demo);
+            return bring_up(&layout, &at(dir), no_demo, no_build);
         }
         Task::Down { dir, keep_data } => return take_down(&at(dir), keep_data),
         Task::Status { dir, json } => {
@@ -173,10 +176,12 @@ fn run(task: Task) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn bring_up(layout: &Layout, dir: &std::path::Path, no_demo: bool) -> Result<ExitCode> {
+fn bring_up(layout: &Layout, dir: &std::path::Path, no_demo: bool, no_build: bool) -> Result<ExitCode> {
     prereq::kernel_ready()?;
     prereq::ensure(&[prereq::BUILD, prereq::RUN])?;
-    builder::build(layout)?;
+    if !no_build {
+        builder::build(layout)?;
+    }
     let config = match Config::load(dir)? {
         Some(config) => config,
         None => Config::new(dir)?,
