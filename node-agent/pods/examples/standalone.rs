@@ -4,7 +4,7 @@
 //!
 //! Usage: `standalone DATA_DIR RUNTIME_ENDPOINT CNI_SOCKET CNI_CONF_DIR CNI_BIN_DIR SKEP_CNI CGROUP PORT`
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used)] // a tool for trying things out may end at once
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use skep_api::{Object, Status};
 use skep_client::{
-    Client, Collection, DeleteOptions, Informer, ListOptions, ObjectList, Patch, Target, WatchEvent, WatchOptions,
-    WatchStream, WriteOptions,
+    Client, Collection, DeleteOptions, Informer, ListOptions, ObjectList, Patch, Target, WatchEvent,
+    WatchOptions, WatchStream, WriteOptions,
 };
 use skep_pods::network::{Attachment, Config, Dataplane, Network, ipam::Range};
 use std::collections::BTreeMap;
@@ -121,7 +121,9 @@ impl Client for MemoryApi {
         let rx = self.events.subscribe();
         let mut first = Vec::new();
         if o.send_initial_events || o.revision.is_none() {
-            first.extend(t.1.iter().filter(|(k, _)| k.0 == c.resource).map(|(_, v)| Ok(WatchEvent::Added(object(v)))));
+            first.extend(
+                t.1.iter().filter(|(k, _)| k.0 == c.resource).map(|(_, v)| Ok(WatchEvent::Added(object(v)))),
+            );
             first.push(Ok(WatchEvent::Bookmark { revision: t.0, initial_events_end: true }));
         }
         let wanted = c.resource.to_string();
@@ -143,10 +145,7 @@ impl Client for MemoryApi {
     async fn create(&self, c: &Collection, mut body: Value, _: &WriteOptions) -> Result<Arc<Object>, Status> {
         let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if c.resource == "events" {
-            eprintln!(
-                "EVENT {} {} {}",
-                body["involvedObject"]["name"], body["reason"], body["message"]
-            );
+            eprintln!("EVENT {} {} {}", body["involvedObject"]["name"], body["reason"], body["message"]);
         }
         if let Some(ns) = &c.namespace {
             body["metadata"]["namespace"] = json!(ns);
@@ -154,7 +153,12 @@ impl Client for MemoryApi {
         Ok(self.put(key(c, &name), body, true))
     }
 
-    async fn create_subresource(&self, _: &Target, _: Value, _: &WriteOptions) -> Result<Arc<Object>, Status> {
+    async fn create_subresource(
+        &self,
+        _: &Target,
+        _: Value,
+        _: &WriteOptions,
+    ) -> Result<Arc<Object>, Status> {
         Ok(object(&json!({"apiVersion": "v1", "kind": "TokenRequest", "metadata": {"name": "t"},
             "status": {"token": "token", "expirationTimestamp": "2100-01-01T00:00:00Z"}})))
     }
@@ -183,7 +187,12 @@ impl Client for MemoryApi {
         Ok(Some(self.put(k, v, false)))
     }
 
-    async fn delete_collection(&self, _: &Collection, _: &ListOptions, _: &DeleteOptions) -> Result<(), Status> {
+    async fn delete_collection(
+        &self,
+        _: &Collection,
+        _: &ListOptions,
+        _: &DeleteOptions,
+    ) -> Result<(), Status> {
         Ok(())
     }
 }
@@ -265,10 +274,12 @@ async fn main() {
         }
     }
     let pods = skep_pods::manager::Pods::new(cx);
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port.parse::<u16>().expect("port"))).await.expect("bind");
+    let listener =
+        tokio::net::TcpListener::bind(("127.0.0.1", port.parse::<u16>().expect("port"))).await.expect("bind");
     if let Ok(dir) = std::env::var("TLS_DIR") {
         let d = PathBuf::from(dir);
-        let tls = skep_pods::server::tls(&d.join("tls.crt"), &d.join("tls.key"), &d.join("ca.crt")).expect("tls");
+        let tls =
+            skep_pods::server::tls(&d.join("tls.crt"), &d.join("tls.key"), &d.join("ca.crt")).expect("tls");
         tokio::spawn(skep_pods::server::Server::new(pods.clone(), Arc::new(NoPrograms)).run(listener, tls));
     }
     let informer = Informer::all(client.clone(), Collection::core("pods"));
@@ -276,7 +287,8 @@ async fn main() {
     let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let w: Vec<&str> = line.split_whitespace().collect();
-        let split = |s: &str| s.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap_or_default();
+        let split =
+            |s: &str| s.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap_or_default();
         match w.as_slice() {
             ["apply", file] => {
                 let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -316,13 +328,22 @@ async fn main() {
                             .flatten()
                             .map(|c| format!("{}:{}:{}", c["name"], c["restartCount"], c["state"]))
                             .collect();
-                        println!("POD {ns}/{n} {} ready={ready} ip={} {states:?}", v["status"]["phase"], v["status"]["podIP"]);
+                        println!(
+                            "POD {ns}/{n} {} ready={ready} ip={} {states:?}",
+                            v["status"]["phase"], v["status"]["podIP"]
+                        );
                     }
                 }
             }
             ["save"] => {
-                let list: Vec<Value> =
-                    api.table.lock().1.iter().filter(|(k, _)| k.0 == "pods").map(|(_, v)| v.clone()).collect();
+                let list: Vec<Value> = api
+                    .table
+                    .lock()
+                    .1
+                    .iter()
+                    .filter(|(k, _)| k.0 == "pods")
+                    .map(|(_, v)| v.clone())
+                    .collect();
                 std::fs::write(&saved, serde_json::to_vec(&list).unwrap_or_default()).expect("save");
             }
             _ => eprintln!("?"),

@@ -16,9 +16,11 @@ pub struct Api {
     client: Arc<dyn Client>,
     node: Arc<str>,
     seen: Arc<Mutex<HashMap<EventKey, Told>>>,
-    cache: Arc<Mutex<HashMap<(bool, String, String), Cached>>>,
+    cache: Arc<Mutex<Cache>>,
 }
 
+/// What was read, by kind (Secret or not), namespace and name.
+type Cache = HashMap<(bool, String, String), Cached>;
 type EventKey = (String, String, String, String);
 
 struct Told {

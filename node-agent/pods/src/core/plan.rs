@@ -209,6 +209,14 @@ impl Build<'_> {
         }
         let Some(sandbox) = self.v.seen.sandboxes.first().map(|s| s.id.clone()) else { return false };
         let spec = self.spec;
+        // Once every regular container has ended for good, nothing is started any more, sidecars neither.
+        let over = |c: &Container| {
+            self.v.seen.container(&c.name).is_some_and(|s| s.state == State::Exited)
+                && !rules::should_start(self.v.pod, spec, c, self.v.seen)
+        };
+        if spec.containers.iter().all(over) {
+            return true;
+        }
         let mut starts: Vec<String> = Vec::new();
         for e in spec.ephemeral_containers.iter().flatten() {
             if self.v.seen.container(&e.name).is_none() {
@@ -382,7 +390,7 @@ impl Build<'_> {
             None
         };
         own.and_then(|p| p.termination_grace_period_seconds)
-            .unwrap_or_else(|| rules::grace_seconds(self.v.pod))
+            .map_or_else(|| rules::grace_seconds(self.v.pod), |g| g.clamp(0, rules::GRACE_MAX))
     }
 
     /// Init containers: whether all are done, which to start, and whether one failed for good.
@@ -553,10 +561,10 @@ impl Build<'_> {
             self.stop(c, left, message.to_owned());
         }
         if !alive.is_empty() {
-            if left > 0 {
-                if let Ok(at) = since.checked_add(SignedDuration::from_secs(grace + 1)) {
-                    self.wake_by(at);
-                }
+            if left > 0
+                && let Ok(at) = since.checked_add(SignedDuration::from_secs(grace + 1))
+            {
+                self.wake_by(at);
             }
             return false;
         }

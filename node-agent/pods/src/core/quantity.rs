@@ -21,7 +21,8 @@ fn parse(s: &str, scale: i128) -> Option<i64> {
         None => (false, num.strip_prefix('+').unwrap_or(num)),
     };
     let (whole, frac) = num.split_once('.').unwrap_or((num, ""));
-    if whole.is_empty() && frac.is_empty() || frac.len() > 18 || whole.len() > 20 {
+    let digits_only = whole.bytes().chain(frac.bytes()).all(|b| b.is_ascii_digit());
+    if whole.is_empty() && frac.is_empty() || frac.len() > 18 || whole.len() > 20 || !digits_only {
         return None;
     }
     let digits: i128 = format!("{whole}{frac}").parse().ok()?;

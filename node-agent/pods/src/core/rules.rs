@@ -98,14 +98,18 @@ pub fn host_network(spec: &PodSpec) -> bool {
     spec.host_network == Some(true)
 }
 
+/// Longest grace in seconds: ten years. Longer ones mean the same and do not fit every clock.
+pub const GRACE_MAX: i64 = 10 * 365 * 86400;
+
 /// Grace for stopping, in seconds: deletion's own, else the spec's, else 30.
 pub fn grace_seconds(pod: &Pod) -> i64 {
     let spec = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
-    if pod.metadata.deletion_timestamp.is_some() {
+    let grace = if pod.metadata.deletion_timestamp.is_some() {
         pod.metadata.deletion_grace_period_seconds.unwrap_or(spec)
     } else {
         spec
-    }
+    };
+    grace.clamp(0, GRACE_MAX)
 }
 
 /// Phases from which no pod returns.

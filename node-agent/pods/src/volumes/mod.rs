@@ -33,6 +33,9 @@ pub enum VolumeError {
     Mount(String),
 }
 
+/// Tokens by pod uid, volume and audience.
+type Tokens = HashMap<(String, String, String), Token>;
+
 struct Token {
     token: String,
     issued: Timestamp,
@@ -44,7 +47,7 @@ struct Token {
 pub struct Volumes {
     api: Api,
     node: Arc<Node>,
-    tokens: Arc<Mutex<HashMap<(String, String, String), Token>>>,
+    tokens: Arc<Mutex<Tokens>>,
 }
 
 /// Directory name of a volume kind, as the kubelet has it.
