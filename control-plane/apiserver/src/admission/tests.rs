@@ -66,7 +66,8 @@ fn namespaces() {
             assert!(namespace::concerns(r));
             namespace::admit(r, found.map(|f| &**f))
         });
-        let got = got.as_ref().map(|()| ()).map_err(|s: &Status| (s.code, s.message.as_str()));
+        let got = got.map_err(|s: Status| (s.code, s.message));
+        let want = want.map_err(|(code, says): (u16, &str)| (code, says.to_owned()));
         assert_eq!(got, want, "{operation:?}");
     }
     assert!(!create("/nodes", namespace::concerns));

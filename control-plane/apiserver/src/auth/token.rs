@@ -41,6 +41,12 @@ impl Action for TokenRequests {
         };
         let account = find("serviceaccounts", namespace, name)?;
         let (body, claims) = prepare(request.body, &account, Timestamp::now(), find)?;
+        if let Some(node) =
+            request.user.name.strip_prefix("system:node:").filter(|_| request.user.in_group("system:nodes"))
+        {
+            for_node(&claims.bound, node)
+                .map_err(|why| Status::forbidden(&GroupResource::new("", "serviceaccounts"), name, why))?;
+        }
         if request.dry_run {
             return Ok(body);
         }
@@ -51,6 +57,15 @@ impl Action for TokenRequests {
         let mut body = body;
         body["status"]["token"] = token.into();
         Ok(body)
+    }
+}
+
+/// A node gets tokens for the pods that run on it alone (NodeRestriction).
+pub(super) fn for_node(bound: &Bound, node: &str) -> Result<(), &'static str> {
+    match (&bound.pod, &bound.node) {
+        (None, _) => Err("node requested token not bound to a pod"),
+        (Some(_), Some(on)) if on.name == node => Ok(()),
+        _ => Err("node requested token bound to a pod scheduled on a different node"),
     }
 }
 
@@ -108,7 +123,7 @@ pub(super) fn prepare(
         ..Bound::default()
     };
     if let Some(target) = body.pointer("/spec/boundObjectRef").filter(|r| !r.is_null()) {
-        bind(&mut bound, target, account, &kind, find)?;
+        bind(&mut bound, target, account, find)?;
     }
     let mut good_for = seconds;
     if bound.pod.is_some() && seconds == PROJECTED && audiences == [ISSUER] {
@@ -150,7 +165,6 @@ fn bind(
     bound: &mut Bound,
     target: &Value,
     account: &Object,
-    kind: &GroupResource,
     find: impl Fn(&str, &str, &str) -> Result<Arc<Object>, Status>,
 ) -> Result<(), Status> {
     let (api, what, name, uid) =
@@ -195,7 +209,7 @@ fn bind(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been \
              deleted and then recreated"
         );
-        let kind = GroupResource { resource: what.to_owned().into(), group: "".into(), ..kind.clone() };
+        let kind = GroupResource::new("", what.to_owned());
         return Err(Status::conflict(&kind, name, why));
     }
     Ok(())

@@ -6,6 +6,8 @@
 
 mod agent;
 mod choose;
+#[cfg(test)]
+mod tests;
 
 use crate::authz::{Rbac, forbidden};
 use crate::cache::Caches;

@@ -228,13 +228,11 @@ fn judge(found: &Identity, request: &Request, ca_pem: &str, now: Timestamp) -> O
     if let Ok(Some(extension)) = cert.subject_alternative_name() {
         for name in &extension.value.general_names {
             match name {
-                GeneralName::DNSName(text) => drop(names.add(text)),
-                GeneralName::IPAddress([a, b, c, d]) => drop(names.add_ip(IpAddr::from([*a, *b, *c, *d]))),
-                GeneralName::IPAddress(bytes) => {
-                    drop(names.add_ip(<[u8; 16]>::try_from(*bytes).ok()?.into()))
-                }
+                GeneralName::DNSName(text) => names.add(text),
+                GeneralName::IPAddress([a, b, c, d]) => names.add_ip(IpAddr::from([*a, *b, *c, *d])),
+                GeneralName::IPAddress(bytes) => names.add_ip(<[u8; 16]>::try_from(*bytes).ok()?.into()),
                 _ => return None,
-            }
+            };
         }
     }
     let lasts = cert.validity().not_after.timestamp() - now.as_second() > i64::from(RENEW_DAYS) * 86_400;

@@ -161,10 +161,10 @@ impl Pki {
     fn kept(&self, stem: &str, request: &Request, now: Timestamp) -> Result<Identity, PkiError> {
         let (key_path, crt_path) =
             (self.dir.join(format!("{stem}.key")), self.dir.join(format!("{stem}.crt")));
-        if let Some(found) = read_pair(&crt_path, &key_path)? {
-            if issue::still_serves(&found, request, &self.ca_pem, now) {
-                return Ok(found);
-            }
+        if let Some(found) = read_pair(&crt_path, &key_path)?
+            && issue::still_serves(&found, request, &self.ca_pem, now)
+        {
+            return Ok(found);
         }
         let made = issue_leaf(&self.ca_pem, &self.ca_key, request, now)?;
         write_file(&key_path, made.key_pem.as_bytes(), 0o600)?;

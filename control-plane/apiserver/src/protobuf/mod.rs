@@ -124,7 +124,8 @@ fn decode(
         } else {
             let value = value(row.kind, field, depth)?;
             // A time that is zero is null in JSON, and left out.
-            if !value.is_null() && !(row.omit_zero && value == zero(row.kind)) {
+            let left_out = value.is_null() || (row.omit_zero && value == zero(row.kind));
+            if !left_out {
                 out.insert(row.name.to_owned(), value);
             }
         }
