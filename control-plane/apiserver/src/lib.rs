@@ -16,6 +16,7 @@ pub mod bootstrap;
 pub mod cache;
 pub mod discovery;
 pub mod endpoints;
+mod expiry;
 pub mod hooks;
 mod http;
 mod local;

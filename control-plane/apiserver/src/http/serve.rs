@@ -37,6 +37,8 @@ impl ApiServer {
     ) {
         let acceptor = TlsAcceptor::from(tls);
         let mut connections = JoinSet::new();
+        let mut chores = JoinSet::new();
+        chores.spawn(crate::expiry::run(self.registry.caches().clone()));
         tokio::pin!(stop);
         loop {
             tokio::select! {

@@ -104,7 +104,8 @@ async fn bad_input_gets_a_status() {
         ("POST", MAPS, "json", big, 413, "RequestEntityTooLarge", "limit is 3145728"),
         ("POST", MAPS, "json", fat.to_string(), 422, "Invalid", "Too long"),
         ("POST", "/api/v1/namespaces/d/secrets", "json", fat_secret.to_string(), 422, "Invalid", "Too long"),
-        ("POST", MAPS, "vnd.kubernetes.protobuf", "k8s".into(), 415, "UnsupportedMediaType", ""),
+        ("POST", MAPS, "vnd.kubernetes.protobuf", "k8s".into(), 400, "BadRequest", "protobuf"),
+        ("POST", MAPS, "cbor", "x".into(), 415, "UnsupportedMediaType", ""),
         (
             "POST",
             MAPS,
