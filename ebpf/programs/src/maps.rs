@@ -46,7 +46,8 @@ pub(crate) static UDP_STICKY: LruHashMap<SocketKey, StickyBackend> =
     LruHashMap::with_max_entries(limits::UDP_STICKY, 0);
 
 #[map]
-pub(crate) static TCP_PEERS: LruHashMap<SocketKey, Frontend> = LruHashMap::with_max_entries(limits::TCP_PEERS, 0);
+pub(crate) static TCP_PEERS: LruHashMap<SocketKey, Frontend> =
+    LruHashMap::with_max_entries(limits::TCP_PEERS, 0);
 
 #[map]
 pub(crate) static CONNTRACK: LruHashMap<CtKey, CtEntry> = LruHashMap::with_max_entries(limits::CONNTRACK, 0);

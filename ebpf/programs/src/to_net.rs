@@ -48,7 +48,8 @@ fn leave(ctx: &TcContext, config: &Config, packet: &Packet) -> Result<(), DropRe
             // Where the first fragment has not been seen, it is yet to come, or left by another way.
             let new = masquerade::fragment(ip.src, ip.dst, ip.id, ip.proto).unwrap_or(config.node_addr);
             if new != 0 {
-                rewrite::address(ctx, packet.l3, End::Source, ip.src, new).map_err(|_| DropReason::Malformed)?;
+                rewrite::address(ctx, packet.l3, End::Source, ip.src, new)
+                    .map_err(|_| DropReason::Malformed)?;
             }
         }
         // Other protocols have no port to tell connections apart by: they leave as they are.

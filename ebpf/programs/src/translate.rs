@@ -20,7 +20,8 @@ pub(crate) fn to_backend(ctx: &TcContext, packet: &Packet) -> Result<u32, DropRe
     let ip = &packet.ip;
     let Some(tuple) = &packet.tuple else {
         let Some(addr) = fragment(ip.src, ip.dst, ip.id, ip.proto) else { return Ok(ip.dst) };
-        rewrite::address(ctx, packet.l3, End::Destination, ip.dst, addr).map_err(|_| DropReason::Malformed)?;
+        rewrite::address(ctx, packet.l3, End::Destination, ip.dst, addr)
+            .map_err(|_| DropReason::Malformed)?;
         return Ok(addr);
     };
     if tuple.proto == proto::ICMP {
@@ -106,14 +107,7 @@ fn open(tuple: &Tuple, chosen: &balance::Chosen, now: u32) -> Result<(u32, u16),
 
 #[inline(always)]
 fn reply_key(tuple: &Tuple, backend: u32, port: u16) -> CtKey {
-    CtKey::new(
-        CtKind::ServiceReply,
-        Addr::v4(backend),
-        Addr::v4(tuple.src),
-        port,
-        tuple.sport,
-        tuple.proto,
-    )
+    CtKey::new(CtKind::ServiceReply, Addr::v4(backend), Addr::v4(tuple.src), port, tuple.sport, tuple.proto)
 }
 
 #[inline(always)]
@@ -135,7 +129,8 @@ pub(crate) fn from_backend(ctx: &TcContext, packet: &Packet) -> Result<(), DropR
     let ip = &packet.ip;
     let Some(tuple) = &packet.tuple else {
         let Some(addr) = fragment(ip.src, ip.dst, ip.id, ip.proto) else { return Ok(()) };
-        return rewrite::address(ctx, packet.l3, End::Source, ip.src, addr).map_err(|_| DropReason::Malformed);
+        return rewrite::address(ctx, packet.l3, End::Source, ip.src, addr)
+            .map_err(|_| DropReason::Malformed);
     };
     let Some(entry) = CONNTRACK.get_ptr_mut(tuple.key(CtKind::ServiceReply)) else { return Ok(()) };
     let now = skb::now();
