@@ -81,7 +81,9 @@ fn describe_logs_and_exec(cluster: &TestCluster) -> Result<()> {
         &objects::pod("lines", &["log", "--count", "20", "--every-ms", "100"], "Never"),
     )?;
     cluster.wait("the pod that writes lines to start", || {
-        cluster.api.get("/api/v1/namespaces/default/pods/lines/log").is_ok_and(|answer| answer.status == 200)
+        let pod =
+            cluster.api.get("/api/v1/namespaces/default/pods/lines").and_then(|answer| answer.success());
+        pod.is_ok_and(|pod| pod["status"]["phase"] == "Running" || pod["status"]["phase"] == "Succeeded")
     })?;
     // Followed while it writes: every line, in order, and the command ends with the container.
     let expected: String = (0..20).map(|number| format!("line {number}\n")).collect();

@@ -177,7 +177,7 @@ fn await_part(name: &str, config: &Config, process: Process, mut ready: impl FnM
     if ended || !came {
         let what = if ended { "ended" } else { "did not become ready" };
         let log = config.log(name);
-        bail!("{name} {what}; its log {} ends with:\n{}", log.display(), proc::tail(&log, 12));
+        bail!("{name} {what}; its log {} ends with:\n{}", log.display(), proc::tail(&log, 40));
     }
     Ok(())
 }
