@@ -38,17 +38,14 @@ impl TestCluster {
         let id = std::process::id();
         // Two pods' networks must not meet, nor those of a cluster that somebody brought up by hand.
         let lane = id % 40;
-        let ports = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)));
-        let [server, agent, health] = ports;
-        let port =
-            |listener: std::io::Result<TcpListener>| -> Result<u16> { Ok(listener?.local_addr()?.port()) };
+        let [server, agent, health] = free_ports(id)?;
         let dir = layout.target.join("e2e").join(format!("t{id}"));
         let config = Config {
             name: format!("t{id}"),
             node: "node-1".to_owned(),
-            secure_port: port(server)?,
-            agent_port: port(agent)?,
-            healthz_port: port(health)?,
+            secure_port: server,
+            agent_port: agent,
+            healthz_port: health,
             service_cidr: format!("10.{}.0.0/16", 100 + lane),
             cluster_cidr: format!("10.{}.0.0/16", 160 + lane),
             ..Config::new(&dir)?
@@ -254,6 +251,17 @@ impl TestCluster {
         serde_json::from_slice(&output.stdout)
             .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
+}
+
+/// Three free ports below those that the kernel gives to clients: while a killed server is away, a client that tries to
+/// reach it would otherwise be given the server's own port and keep it.
+fn free_ports(id: u32) -> Result<[u16; 3]> {
+    let first = 12_000 + (id % 6_000) * 3;
+    let mut free = (first..first + 900)
+        .filter_map(|port| u16::try_from(port).ok())
+        .filter(|&port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok());
+    let mut next = || free.next().context("no free port");
+    Ok([next()?, next()?, next()?])
 }
 
 impl Drop for TestCluster {
