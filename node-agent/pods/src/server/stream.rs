@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -115,7 +116,15 @@ pub async fn pass(mut ws: Socket, v5: bool, url: String, w: Wanted) {
         tracing::debug!(%error, "stream ended");
         let _ = ws.send(frame(ERROR, &failure(&error.to_string()))).await;
     }
-    let _ = ws.close(None).await;
+    end(&mut ws).await;
+}
+
+/// Ends a socket as clients expect: a close frame that says "normal", and time for theirs.
+async fn end(ws: &mut Socket) {
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    let _ = ws.close(Some(frame)).await;
+    let answer = async { while let Some(Ok(_)) = ws.next().await {} };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), answer).await;
 }
 
 async fn passing(ws: &mut Socket, v5: bool, url: &str, w: Wanted) -> io::Result<()> {
@@ -233,7 +242,7 @@ pub async fn forward(mut ws: Socket, netns: Option<PathBuf>, ports: Vec<u16>) {
             },
         }
     }
-    let _ = ws.close(None).await;
+    end(&mut ws).await;
 }
 
 /// Connects to a port on localhost, in a network namespace if one is given.
