@@ -74,6 +74,7 @@ pub struct Worker {
     running: BTreeMap<Op, AbortHandle>,
     writing: bool,
     write_again_at: Option<Timestamp>,
+    write_failures: u32,
     sent: Option<serde_json::Value>,
     refresh_at: Timestamp,
     finish_again_at: Option<Timestamp>,
@@ -104,6 +105,7 @@ impl Worker {
             running: BTreeMap::new(),
             writing: false,
             write_again_at: None,
+            write_failures: 0,
             sent: None,
             refresh_at,
             finish_again_at: None,
@@ -166,12 +168,19 @@ impl Worker {
             Message::Written(r) => {
                 self.writing = false;
                 match r {
-                    Ok(Some(p)) => self.newer(p),
-                    Ok(None) => {}
+                    Ok(p) => {
+                        self.write_failures = 0;
+                        if let Some(p) = p {
+                            self.newer(p);
+                        }
+                    }
                     Err(message) => {
                         tracing::debug!(pod = %rules::describe(&self.pod), %message, "status not written");
                         self.sent = None;
-                        self.write_again_at = Some(Timestamp::now() + SignedDuration::from_millis(500));
+                        self.write_again_at = Some(
+                            Timestamp::now() + SignedDuration::from_millis(250 << self.write_failures.min(6)),
+                        );
+                        self.write_failures = self.write_failures.saturating_add(1);
                     }
                 }
             }
