@@ -1,13 +1,13 @@
 //! Reading bodies.
 
 use crate::hooks::Body;
-use crate::protobuf;
 use crate::registry::meta;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
+use skep_api::protobuf::{self, ProtobufError};
 use skep_api::schema::{FieldValidation, Format, Schema, check, decode};
 use skep_api::{GroupVersionKind, Status};
 
@@ -24,10 +24,21 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     match Limited::new(body, limit).collect().await {
         Ok(collected) if media_type(headers) == protobuf::MEDIA_TYPE => {
             let bytes = collected.to_bytes();
-            if bytes.is_empty() { Ok(bytes) } else { Ok(protobuf::to_json(&bytes)?.to_string().into()) }
+            if bytes.is_empty() { Ok(bytes) } else { from_protobuf(&bytes) }
         }
         Ok(collected) => Ok(collected.to_bytes()),
         Err(why) if why.is::<LengthLimitError>() => Err(too_large()),
+        Err(why) => Err(Status::bad_request(format!("the body could not be read: {why}"))),
+    }
+}
+
+/// The JSON of a body in protobuf form; 415 for kinds that have no such form, as custom resources.
+fn from_protobuf(bytes: &[u8]) -> Result<Bytes, Status> {
+    match protobuf::decode(bytes) {
+        Ok(decoded) => Ok(decoded.value.to_string().into()),
+        Err(ProtobufError::UnknownKind { .. }) => {
+            Err(Status::unsupported_media_type(protobuf::MEDIA_TYPE, &ACCEPTED))
+        }
         Err(why) => Err(Status::bad_request(format!("the body could not be read: {why}"))),
     }
 }
