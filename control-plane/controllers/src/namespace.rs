@@ -41,7 +41,7 @@ impl Controller {
             return Ok(None);
         }
         let tree = namespace.value();
-        if !finalizers(&tree).iter().any(|f| *f == FINALIZER) {
+        if !finalizers(&tree).contains(&FINALIZER) {
             return Ok(None);
         }
         let mut left = 0;

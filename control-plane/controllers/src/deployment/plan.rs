@@ -50,8 +50,8 @@ pub(super) fn split<'a>(
 pub(super) fn plan(deployment: &Deployment, sets: &[ReplicaSet], pods_left: bool, now: Timestamp) -> Plan {
     let (new, old) = split(deployment, sets);
     let all: Vec<&ReplicaSet> = new.into_iter().chain(old.iter().copied()).collect();
-    let mut out = Plan::default();
-    out.sizes = (deployment.replicas(), deployment.replicas() + deployment.fences().0);
+    let sizes = (deployment.replicas(), deployment.replicas() + deployment.fences().0);
+    let mut out = Plan { sizes, ..Plan::default() };
     let mut event = Event::None;
     let created;
     if !deployment.metadata.meta.deleting() {
@@ -80,7 +80,7 @@ pub(super) fn plan(deployment: &Deployment, sets: &[ReplicaSet], pods_left: bool
             }
             None => {}
         }
-        out.scale = sizes(deployment, new, &old, &all);
+        out.scale = steps(deployment, new, &old, &all);
         out.delete = history(deployment, new, &old);
     }
     (out.status, out.again) = status(deployment, new, &all, event, now);
@@ -93,7 +93,7 @@ fn may_create(deployment: &Deployment, old: &[&ReplicaSet], pods_left: bool) -> 
     !deployment.spec.paused && !is_scaling(deployment, old) && (deployment.rolling() || old_done)
 }
 
-fn sizes(
+fn steps(
     deployment: &Deployment,
     new: Option<&ReplicaSet>,
     old: &[&ReplicaSet],

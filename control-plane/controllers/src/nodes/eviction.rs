@@ -126,8 +126,8 @@ mod tests {
         );
         let all = toleration(json!({"operator": "Exists"}));
         assert_eq!(leave(&taints, &[], now), Some(Duration::ZERO));
-        assert_eq!(leave(&taints, &[timed.clone()], now), Some(Duration::from_secs(200)));
-        assert_eq!(leave(&taints, &[all.clone()], now), None);
+        assert_eq!(leave(&taints, std::slice::from_ref(&timed), now), Some(Duration::from_secs(200)));
+        assert_eq!(leave(&taints, std::slice::from_ref(&all), now), None);
         assert_eq!(leave(&taints, &[all, timed], now), Some(Duration::from_secs(200)));
         assert_eq!(leave(&[taint("full", "NoSchedule")], &[], now), None);
     }

@@ -9,12 +9,11 @@ const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// Why a node will not do; none where it will. The reasons are upstream's, which `kubectl describe` shows.
 pub fn reasons(pod: &Pod, node: &Node, info: &NodeInfo) -> Vec<String> {
     // In upstream's order; the first that objects speaks, except that all missing resources are named.
-    for objection in [unschedulable(pod, node), taints(pod, node), affinity(pod, node), ports(pod, info)] {
-        if let Some(reason) = objection {
-            return vec![reason];
-        }
+    let objections = [unschedulable(pod, node), taints(pod, node), affinity(pod, node), ports(pod, info)];
+    match objections.into_iter().flatten().next() {
+        Some(reason) => vec![reason],
+        None => resources(pod, node, info),
     }
-    resources(pod, node, info)
 }
 
 fn unschedulable(pod: &Pod, node: &Node) -> Option<String> {
