@@ -22,7 +22,6 @@ mod http;
 mod local;
 pub mod nodes;
 pub mod pki;
-pub mod protobuf;
 pub mod registry;
 pub mod request;
 pub mod reviews;
