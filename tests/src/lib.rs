@@ -12,3 +12,8 @@ pub use cluster::TestCluster;
 pub use kubectl::Output;
 pub use machine::Snapshot;
 pub use xtask::proc::until;
+
+/// How large a sample is: the first number in the gate, the second with `cargo xtask test --long`.
+pub fn sample((gate, long): (usize, usize)) -> usize {
+    if std::env::var_os("SKEP_TEST_LONG").is_some() { long } else { gate }
+}

@@ -11,7 +11,8 @@ use serde_json::json;
 use skep_tests::TestCluster;
 use xtask::api::Api;
 
-const KILLS: usize = 20;
+/// How often the server is killed: in the gate, and with `cargo xtask test --long`.
+const KILLS: (usize, usize) = (20, 60);
 const WRITERS: usize = 4;
 
 /// Creates ConfigMaps until told to stop; gives the names that were acknowledged.
@@ -41,6 +42,7 @@ fn every_acknowledged_write_survives_twenty_kills_and_pods_do_not_notice() -> Re
         Ok(pods.iter().map(|pod| pod["status"]["containerStatuses"][0]["containerID"].to_string()).collect())
     };
     let before = containers(&cluster)?;
+    let rounds = skep_tests::sample(KILLS);
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
@@ -49,7 +51,7 @@ fn every_acknowledged_write_survives_twenty_kills_and_pods_do_not_notice() -> Re
         })
         .collect();
     let kills = || -> Result<()> {
-        for round in 0..KILLS {
+        for round in 0..rounds {
             // Different lengths, so that kills fall into different moments of a write.
             thread::sleep(Duration::from_millis(120 + 37 * round as u64 % 400));
             cluster.kill("skep-server")?;
@@ -66,7 +68,7 @@ fn every_acknowledged_write_survives_twenty_kills_and_pods_do_not_notice() -> Re
         acknowledged.extend(writer.join().ok().context("a writer panicked")?);
     }
     killed?;
-    assert!(acknowledged.len() > KILLS * WRITERS, "only {} writes were acknowledged", acknowledged.len());
+    assert!(acknowledged.len() > rounds * WRITERS, "only {} writes were acknowledged", acknowledged.len());
     let stored: BTreeSet<String> = cluster
         .api
         .list("/api/v1/namespaces/default/configmaps")?

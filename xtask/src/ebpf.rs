@@ -15,9 +15,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::containerd::replace;
+use crate::prereq;
 use crate::run::{captured, command, text, which};
+use crate::tools::Tool;
 use crate::ui::Step;
-use crate::{prereq, run};
 
 /// The target of the programs.
 const TARGET: &str = "bpfel-unknown-none";
@@ -198,11 +199,12 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 /// One sentence with the remedy.
 pub fn linker(target: &Path, install: bool) -> Result<PathBuf> {
     let tools = target.join("tools");
-    let linker = tools.join("bin/bpf-linker");
-    let is_right = |linker: &Path| {
-        text(command(linker).arg("--version")).is_ok_and(|version| version.trim().ends_with(LINKER_VERSION))
+    let tool = Tool {
+        name: "bpf-linker",
+        version: LINKER_VERSION,
+        purpose: "it links the eBPF object (about a minute to build)",
     };
-    if is_right(&linker) {
+    if let Some(linker) = tool.installed(&tools) {
         return Ok(linker);
     }
     let (major, prefix) = llvm(&tools)?;
@@ -213,33 +215,10 @@ pub fn linker(target: &Path, install: bool) -> Result<PathBuf> {
             tools.display()
         );
     }
-    eprintln!("Missing on this machine:\n  - bpf-linker {LINKER_VERSION}: it links the eBPF object");
-    let step = Step::begin(format!("building bpf-linker with LLVM {major} (about a minute)"));
-    let mut cargo = run::cargo();
-    cargo
-        .env("LLVM_PREFIX", &prefix)
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            LINKER_VERSION,
-            "--locked",
-            "--force",
-            "--no-default-features",
-        ])
-        .args(["--features", &format!("llvm-{major}")])
-        .arg("--root")
-        .arg(&tools)
-        .arg("--target-dir")
-        .arg(tools.join("build"));
-    captured(&mut cargo)?;
-    step.done("");
-    if !is_right(&linker) {
-        bail!("{} does not run", linker.display());
-    }
-    // Its intermediate files are of no more use, and large.
-    let _ = fs::remove_dir_all(tools.join("build"));
-    Ok(linker)
+    tool.ensure(&tools, |cargo| {
+        let features = format!("llvm-{major}");
+        cargo.env("LLVM_PREFIX", &prefix).args(["--no-default-features", "--features", &features]);
+    })
 }
 
 /// An LLVM to link bpf-linker with: its major number and a directory whose `lib` holds it. A toolchain's own copy serves,

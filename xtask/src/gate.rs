@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::layout::Layout;
 use crate::run::{cargo, passthrough, which};
+use crate::tools::CARGO_DENY;
 use crate::ui::Table;
 use crate::{builder, kernel, kubectl, prereq, tidy};
 
@@ -155,20 +156,11 @@ fn walls(gate: &Gate) -> Result<Verdict> {
 }
 
 fn deny(gate: &Gate) -> Result<Verdict> {
-    if which("cargo-deny").is_none() {
-        // A check of the project's own lock file, the same on every machine: not a thing a machine can lack.
-        eprintln!("cargo-deny is not installed: licences and sources of dependencies were not checked");
-        return Ok(Verdict::Passed);
-    }
-    let mut deny = command_in(gate, "cargo-deny");
+    let program = CARGO_DENY.ensure(&gate.layout.tools(), |_| {})?;
+    let mut deny = crate::run::command(program);
+    deny.current_dir(&gate.layout.root);
     passthrough(deny.args(["--offline", "check", "licenses", "bans", "sources"]))?;
     Ok(Verdict::Passed)
-}
-
-fn command_in(gate: &Gate, program: &str) -> Command {
-    let mut command = crate::run::command(program);
-    command.current_dir(&gate.layout.root);
-    command
 }
 
 fn unit(gate: &Gate) -> Result<Verdict> {

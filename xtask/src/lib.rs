@@ -18,4 +18,5 @@ pub mod prereq;
 pub mod proc;
 pub mod run;
 pub mod tidy;
+pub mod tools;
 pub mod ui;

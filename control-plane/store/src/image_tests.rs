@@ -44,7 +44,7 @@ fn assemble(chunks: &[Vec<u8>]) -> Result<Option<Received>, StoreError> {
 
 #[test]
 fn a_snapshot_is_the_state_at_its_revision_whatever_is_written_meanwhile() {
-    for seed in 1..=10 {
+    for seed in 1..=crate::testing::sample(10, 60) {
         let shared = filled(seed, 200);
         // More than a chunk.
         (0..40).for_each(|n| put(&shared, &format!("large/{n}"), vec![n as u8; 20_000]));

@@ -85,3 +85,8 @@ impl Drop for TempDir {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// How large a sample is: `gate` in the gate, `long` with `cargo xtask test --long`.
+pub(crate) fn sample(gate: u64, long: u64) -> u64 {
+    if std::env::var_os("SKEP_TEST_LONG").is_some() { long } else { gate }
+}

@@ -16,7 +16,8 @@ use skep_store::{Config, Op, Store, StoreError, Txn, TxnOutcome};
 
 const DIR: &str = "SKEP_STORE_TEST_DIR";
 const ROLE: &str = "SKEP_STORE_TEST_ROLE";
-const KILLS: u64 = 20;
+/// How often the child is killed: in the gate, and with `cargo xtask test --long`.
+const KILLS: (u64, u64) = (20, 200);
 const WRITERS: u64 = 8;
 
 const TESTS: [(&str, fn()); 2] = [
@@ -128,7 +129,8 @@ fn no_acknowledged_write_is_lost_by_kill() {
     let dir = TempDir::new("kill");
     let mut acknowledged: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    for life in 0..KILLS {
+    let kills = if std::env::var_os("SKEP_TEST_LONG").is_some() { KILLS.1 } else { KILLS.0 };
+    for life in 0..kills {
         let mut child = spawn(Command::new(std::env::current_exe().unwrap()), &dir.0, "writer");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut note = |line: String| {

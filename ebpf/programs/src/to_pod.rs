@@ -21,11 +21,11 @@ fn skep_to_pod(ctx: TcContext) -> i32 {
         let endpoint = unsafe { ENDPOINTS.get(Addr::v4(ip.dst)) };
         if endpoint.is_some_and(|e| e.flags & endpoint_flags::TRACKED != 0) {
             // A packet that cannot be read is the pod's to refuse.
-            if let Some(packet) = skb::packet(&ctx, ETH_LEN, ip) {
-                if let Err(reason) = translate::from_backend(&ctx, &packet) {
-                    count::dropped(ifindex, DIR_RX, reason, skb::len(&ctx));
-                    return DROP;
-                }
+            if let Some(packet) = skb::packet(&ctx, ETH_LEN, ip)
+                && let Err(reason) = translate::from_backend(&ctx, &packet)
+            {
+                count::dropped(ifindex, DIR_RX, reason, skb::len(&ctx));
+                return DROP;
             }
         }
     }

@@ -13,7 +13,8 @@ fn wild_histories() {
         seed ^= seed << 17;
         seed % n
     };
-    for round in 0..400 {
+    let rounds = if std::env::var_os("SKEP_TEST_LONG").is_some() { 20_000 } else { 400 };
+    for round in 0..rounds {
         let policy = ["Always", "OnFailure", "Never"][next(3) as usize];
         let mut w = World::new(json!({"restartPolicy": policy, "containers": [
             {"name": "a", "image": "i", "livenessProbe": {"tcpSocket": {"port": 1}}}, {"name": "b", "image": "i"}],
