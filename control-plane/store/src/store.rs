@@ -9,7 +9,7 @@ use std::{
 
 use openraft::{
     BasicNode, ServerState, SnapshotPolicy,
-    error::{CheckIsLeaderError, InitializeError, RaftError},
+    error::{CheckIsLeaderError, RaftError},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -356,9 +356,9 @@ fn raft_config() -> Result<openraft::Config, String> {
 /// Makes this member leader of the cluster that is itself.
 async fn lead(raft: &Raft) -> Result<(), String> {
     let members = BTreeMap::from([(MEMBER, BasicNode::default())]);
-    match raft.initialize(members).await {
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-        Err(error) => return Err(error.to_string()),
+    // On a directory that has been used, initialize would refuse, and complain of it in the log.
+    if !raft.is_initialized().await.map_err(|e| e.to_string())? {
+        raft.initialize(members).await.map_err(|e| e.to_string())?;
     }
     if raft.current_leader().await.is_none() {
         raft.trigger().elect().await.map_err(|e| e.to_string())?;
