@@ -15,6 +15,8 @@ const PURE: &[&str] = &[
     "control-plane/controllers/src/endpointslice/plan.rs",
     "control-plane/controllers/src/garbage/graph.rs",
     "control-plane/controllers/src/replicaset/plan",
+    "control-plane/controllers/src/services.rs",
+    "control-plane/scheduler/src/core/",
     "control-plane/store/src/codec.rs",
     "control-plane/store/src/command.rs",
     "control-plane/store/src/mvcc.rs",
