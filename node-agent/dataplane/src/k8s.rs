@@ -3,13 +3,15 @@
 //! Facts: a slice belongs to the Service its label `kubernetes.io/service-name` names (discovery/v1); a port
 //! of a slice belongs to the Service port of the same name, both empty for the only port (core/v1
 //! `ServicePort.name`); an absent `ready` is true, an absent `serving` is what `ready` is, an absent
-//! `terminating` is false (discovery/v1 `EndpointConditions`).
+//! `terminating` is false (discovery/v1 `EndpointConditions`); while slices are rewritten an endpoint may
+//! stand in two of them, and is ready when it is in one (discovery/v1 `EndpointSlice`).
+//!
+//! The structs hold only the fields that are read here, so that a cluster full of slices is cheap to decode.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
+use serde::Deserialize;
 
 use crate::model::{Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
 
@@ -17,6 +19,123 @@ use crate::model::{Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// The timeout of ClientIP affinity when none is given (core/v1 `DefaultClientIPServiceAffinitySeconds`).
 const AFFINITY_SECONDS: u32 = 10_800;
+
+/// What is read of the metadata of either kind.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// What is read of a Service (core/v1).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// Whose Service it is.
+    pub metadata: Metadata,
+    spec: ServiceFields,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ServiceFields {
+    r#type: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Option<Vec<String>>,
+    ports: Option<Vec<Port>>,
+    session_affinity: Option<String>,
+    session_affinity_config: Option<AffinityConfig>,
+    internal_traffic_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct AffinityConfig {
+    #[serde(rename = "clientIP")]
+    client_ip: Option<ClientIp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ClientIp {
+    timeout_seconds: Option<i64>,
+}
+
+/// A port of a Service or of a slice. Numbers are as wide as the API's; those that are no port are left out
+/// when they are used, so that one bad port does not take its object along.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Port {
+    /// Name; absent or empty for the only port.
+    pub name: Option<String>,
+    /// `TCP`, `UDP` or `SCTP`; absent means `TCP`.
+    pub protocol: Option<String>,
+    /// Port number.
+    pub port: Option<i32>,
+}
+
+/// What is read of an EndpointSlice (discovery/v1).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndpointSlice {
+    /// Whose slice it is.
+    pub metadata: Metadata,
+    address_type: Option<String>,
+    endpoints: Option<Vec<SliceEndpoint>>,
+    ports: Option<Vec<Port>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct SliceEndpoint {
+    addresses: Option<Vec<String>>,
+    conditions: Option<Conditions>,
+    node_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Conditions {
+    ready: Option<bool>,
+    serving: Option<bool>,
+    terminating: Option<bool>,
+}
+
+impl Port {
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    fn number(&self) -> Option<u16> {
+        self.port.and_then(|p| u16::try_from(p).ok())
+    }
+}
+
+impl Service {
+    /// Its virtual addresses, the primary one first; none when it is headless or `ExternalName`.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        if self.spec.r#type.as_deref() == Some("ExternalName") {
+            return Vec::new();
+        }
+        let listed = self.spec.cluster_ips.iter().flatten();
+        let mut all: Vec<IpAddr> = listed.filter_map(|ip| ip.parse().ok()).collect();
+        if all.is_empty() {
+            all.extend(self.spec.cluster_ip.as_ref().and_then(|ip| ip.parse::<IpAddr>().ok()));
+        }
+        all
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.spec.ports.iter().flatten()
+    }
+}
 
 /// The view that these objects make, seen from the node named `node`. Objects that carry no virtual address
 /// (headless, `ExternalName`) and values that cannot be read are left out: the API server refuses to store
@@ -30,74 +149,61 @@ pub fn view<'a>(
     for slice in slices {
         let labels = slice.metadata.labels.as_ref();
         let Some(name) = labels.and_then(|l| l.get(SERVICE_NAME_LABEL)) else { continue };
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-        by_service.entry((namespace, name)).or_default().push(slice);
+        by_service.entry((&slice.metadata.namespace, name)).or_default().push(slice);
     }
     let services = services.into_iter().filter_map(|service| {
-        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-        let name = service.metadata.name.as_deref()?;
-        let slices = by_service.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
-        spec(service, namespace, name, slices, node)
+        let key = (service.metadata.namespace.as_str(), service.metadata.name.as_str());
+        spec(service, by_service.get(&key).map_or(&[][..], Vec::as_slice), node)
     });
     ServiceView { services: services.collect() }
 }
 
-fn spec(
-    service: &Service,
-    namespace: &str,
-    name: &str,
-    slices: &[&EndpointSlice],
-    node: &str,
-) -> Option<ServiceSpec> {
-    let spec = service.spec.as_ref()?;
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return None;
-    }
-    let listed = spec.cluster_ips.iter().flatten();
-    let mut cluster_ips: Vec<IpAddr> = listed.filter_map(|ip| ip.parse().ok()).collect();
-    if cluster_ips.is_empty() {
-        cluster_ips.extend(spec.cluster_ip.as_ref().and_then(|ip| ip.parse::<IpAddr>().ok()));
-    }
+fn spec(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option<ServiceSpec> {
+    let cluster_ips = service.addresses();
     if cluster_ips.is_empty() {
         return None;
     }
-    let ports = spec.ports.iter().flatten().filter_map(|p| port(p, slices, node)).collect();
+    let spec = &service.spec;
     let affinity_seconds = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
         let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
         config.and_then(|c| c.timeout_seconds).and_then(|s| u32::try_from(s).ok()).unwrap_or(AFFINITY_SECONDS)
     });
     Some(ServiceSpec {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
+        namespace: service.metadata.namespace.clone(),
+        name: service.metadata.name.clone(),
         cluster_ips,
-        ports,
+        ports: service.ports().filter_map(|p| port(p, slices, node)).collect(),
         affinity_seconds,
         local_only: spec.internal_traffic_policy.as_deref() == Some("Local"),
     })
 }
 
-fn port(port: &ServicePort, slices: &[&EndpointSlice], node: &str) -> Option<PortSpec> {
-    let name = port.name.as_deref().unwrap_or_default();
+fn port(port: &Port, slices: &[&EndpointSlice], node: &str) -> Option<PortSpec> {
     let protocol = Protocol::from_api(port.protocol.as_deref())?;
-    let mut endpoints = Vec::new();
-    for slice in slices.iter().filter(|s| s.address_type != "FQDN") {
-        for slice_port in slice.ports.iter().flatten() {
-            if slice_port.name.as_deref().unwrap_or_default() != name
-                || Protocol::from_api(slice_port.protocol.as_deref()) != Some(protocol)
-            {
-                continue;
+    let number = port.number()?;
+    let mut found: BTreeMap<(IpAddr, u16), Endpoint> = BTreeMap::new();
+    for slice in slices.iter().filter(|s| s.address_type.as_deref() != Some("FQDN")) {
+        let same = |p: &&Port| {
+            p.name() == port.name() && Protocol::from_api(p.protocol.as_deref()) == Some(protocol)
+        };
+        for target in slice.ports.iter().flatten().filter(same).filter_map(Port::number) {
+            for one in slice.endpoints.iter().flatten().filter_map(|e| endpoint(e, target, node)) {
+                let known = found.entry((one.addr, one.port)).or_insert_with(|| one.clone());
+                if one.ready && !known.ready {
+                    *known = one;
+                }
             }
-            let Some(number) = slice_port.port.and_then(|p| u16::try_from(p).ok()) else { continue };
-            endpoints.extend(slice.endpoints.iter().flatten().filter_map(|e| endpoint(e, number, node)));
         }
     }
-    Some(PortSpec { name: name.to_owned(), protocol, port: u16::try_from(port.port).ok()?, endpoints })
+    let mut endpoints: Vec<Endpoint> = found.into_values().collect();
+    endpoints.sort();
+    Some(PortSpec { name: port.name().to_owned(), protocol, port: number, endpoints })
 }
 
 /// The first address of an endpoint; the API says that consumers use no other (discovery/v1
 /// `Endpoint.addresses`).
 fn endpoint(endpoint: &SliceEndpoint, port: u16, node: &str) -> Option<Endpoint> {
-    let addr = endpoint.addresses.first()?.parse().ok()?;
+    let addr = endpoint.addresses.as_ref()?.first()?.parse().ok()?;
     let conditions = endpoint.conditions.as_ref();
     let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
     Some(Endpoint {
@@ -113,72 +219,42 @@ fn endpoint(endpoint: &SliceEndpoint, port: u16, node: &str) -> Option<Endpoint>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::ServiceSpec as ApiSpec;
-    use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointPort};
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use serde_json::{Value, json};
 
-    fn meta(name: &str) -> ObjectMeta {
-        ObjectMeta { name: Some(name.into()), namespace: Some("ns".into()), ..ObjectMeta::default() }
+    fn service(spec: Value) -> Service {
+        serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "web"}, "spec": spec})).unwrap()
     }
 
-    fn service(ips: &[&str], ports: &[(&str, Option<&str>, i32)]) -> Service {
-        let ports = ports.iter().map(|(name, protocol, port)| ServicePort {
-            name: (!name.is_empty()).then(|| (*name).to_owned()),
-            protocol: protocol.map(str::to_owned),
-            port: *port,
-            ..ServicePort::default()
-        });
-        Service {
-            metadata: meta("web"),
-            spec: Some(ApiSpec {
-                cluster_ips: Some(ips.iter().map(|s| (*s).to_owned()).collect()),
-                ports: Some(ports.collect()),
-                ..ApiSpec::default()
-            }),
-            ..Service::default()
-        }
+    fn slice(ports: Value, endpoints: Value) -> EndpointSlice {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "web-a", "labels": {SERVICE_NAME_LABEL: "web"}},
+            "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
+        }))
+        .unwrap()
     }
 
-    fn slice(name: &str, ports: &[(&str, i32)], endpoints: &[(&str, Option<bool>, &str)]) -> EndpointSlice {
-        let mut metadata = meta(name);
-        metadata.labels = Some([(SERVICE_NAME_LABEL.to_owned(), "web".to_owned())].into());
-        EndpointSlice {
-            metadata,
-            address_type: "IPv4".into(),
-            ports: Some(
-                ports
-                    .iter()
-                    .map(|(name, port)| EndpointPort {
-                        name: Some((*name).to_owned()),
-                        port: Some(*port),
-                        protocol: Some("TCP".into()),
-                        ..EndpointPort::default()
-                    })
-                    .collect(),
-            ),
-            endpoints: Some(
-                endpoints
-                    .iter()
-                    .map(|(addr, ready, node)| SliceEndpoint {
-                        addresses: vec![(*addr).to_owned()],
-                        conditions: Some(EndpointConditions {
-                            ready: *ready,
-                            ..EndpointConditions::default()
-                        }),
-                        node_name: Some((*node).to_owned()),
-                        ..SliceEndpoint::default()
-                    })
-                    .collect(),
-            ),
-        }
+    fn only(ports: Value) -> Service {
+        service(json!({"clusterIPs": ["10.96.0.5"], "ports": ports}))
+    }
+
+    fn first(service: &Service, slices: &[EndpointSlice]) -> Vec<Endpoint> {
+        view([service], slices, "n1").services[0].ports[0].endpoints.clone()
     }
 
     #[test]
-    fn slices_meet_their_service_port_by_name() {
-        let svc = service(&["10.96.0.5"], &[("http", None, 80), ("admin", Some("TCP"), 81)]);
+    fn slices_meet_their_service_port_by_name_and_protocol() {
+        let svc =
+            only(json!([{"name": "http", "port": 80}, {"name": "admin", "protocol": "TCP", "port": 81}]));
         let slices = [
-            slice("web-a", &[("http", 8080), ("admin", 9090)], &[("10.244.0.1", Some(true), "n1")]),
-            slice("web-b", &[("http", 8081)], &[("10.244.1.1", None, "n2")]),
+            slice(
+                json!([{"name": "http", "port": 53, "protocol": "UDP"}, {"name": "http", "port": 8080},
+                       {"name": "admin", "port": 9090, "protocol": "TCP"}]),
+                json!([{"addresses": ["10.244.0.1"], "conditions": {"ready": true}, "nodeName": "n1"}]),
+            ),
+            slice(
+                json!([{"name": "http", "port": 8081}]),
+                json!([{"addresses": ["10.244.1.1"], "conditions": {}, "nodeName": "n2"}]),
+            ),
         ];
         let view = view([&svc], &slices, "n1");
         let ports = &view.services[0].ports;
@@ -195,35 +271,78 @@ mod tests {
 
     #[test]
     fn conditions_have_their_defaults() {
-        let mut s = slice("web-a", &[("", 1)], &[("10.244.0.1", Some(false), "n1")]);
-        let svc = service(&["10.96.0.5"], &[("", None, 80)]);
-        let e = &view([&svc], [&s], "n1").services[0].ports[0].endpoints[0];
-        assert!(!e.ready && !e.serving && !e.terminating);
-        s.endpoints.as_mut().unwrap()[0].conditions = None;
-        let e = &view([&svc], [&s], "n1").services[0].ports[0].endpoints[0];
-        assert!(e.ready && e.serving && !e.terminating);
+        let svc = only(json!([{"port": 80}]));
+        let with = |conditions: Value| {
+            let endpoints = json!([{"addresses": ["10.244.0.1"], "conditions": conditions}]);
+            let e = first(&svc, &[slice(json!([{"name": "", "port": 1}]), endpoints)])[0].clone();
+            (e.ready, e.serving, e.terminating, e.local)
+        };
+        assert_eq!(with(json!({"ready": false})), (false, false, false, false));
+        assert_eq!(with(Value::Null), (true, true, false, false));
+        let ending = json!({"ready": false, "serving": true, "terminating": true});
+        assert_eq!(with(ending), (false, true, true, false));
+    }
+
+    #[test]
+    fn an_endpoint_in_two_slices_is_ready_when_it_is_in_one() {
+        let svc = only(json!([{"port": 80}]));
+        let with = |ready: bool| {
+            let endpoints = json!([{"addresses": ["10.244.0.1"], "conditions": {"ready": ready}}]);
+            slice(json!([{"port": 1}]), endpoints)
+        };
+        for order in [[with(true), with(false)], [with(false), with(true)]] {
+            let got = first(&svc, &order);
+            assert_eq!(got.len(), 1);
+            assert!(got[0].ready);
+        }
+    }
+
+    #[test]
+    fn names_are_no_addresses() {
+        let svc = only(json!([{"port": 80}]));
+        let mut s = slice(json!([{"port": 1}]), json!([{"addresses": ["10.244.0.1"]}]));
+        assert_eq!(first(&svc, &[s.clone()]).len(), 1);
+        s.address_type = Some("FQDN".into());
+        assert!(first(&svc, &[s]).is_empty());
     }
 
     #[test]
     fn headless_and_external_services_have_no_row() {
-        assert!(view([&service(&["None"], &[("", None, 80)])], [], "n1").services.is_empty());
-        let mut external = service(&["10.96.0.5"], &[]);
-        external.spec.as_mut().unwrap().type_ = Some("ExternalName".into());
-        assert!(view([&external], [], "n1").services.is_empty());
+        for spec in [
+            json!({"clusterIPs": ["None"], "clusterIP": "None", "ports": [{"port": 80}]}),
+            json!({"clusterIP": "None"}),
+            json!({"type": "ExternalName", "clusterIP": "10.96.0.5"}),
+            json!({"type": "ExternalName", "clusterIPs": ["10.96.0.5"]}),
+        ] {
+            assert!(view([&service(spec.clone())], [], "n1").services.is_empty(), "{spec}");
+        }
+        let single = service(json!({"clusterIP": "10.96.0.5"}));
+        assert_eq!(view([&single], [], "n1").services[0].cluster_ips, single.addresses());
+    }
+
+    #[test]
+    fn a_port_out_of_range_leaves_the_others() {
+        let svc = only(json!([{"name": "a", "port": 70000}, {"name": "b", "port": 80}]));
+        let view = view([&svc], [], "n1");
+        assert_eq!(view.services[0].ports.iter().map(|p| p.port).collect::<Vec<_>>(), [80]);
     }
 
     #[test]
     fn a_slice_of_another_namespace_is_anothers() {
-        let svc = service(&["10.96.0.5"], &[("", None, 80)]);
-        let mut s = slice("web-a", &[("", 1)], &[("10.244.0.1", None, "n1")]);
-        s.metadata.namespace = Some("elsewhere".into());
-        assert!(view([&svc], [&s], "n1").services[0].ports[0].endpoints.is_empty());
+        let svc = only(json!([{"port": 80}]));
+        let mut s = slice(json!([{"port": 1}]), json!([{"addresses": ["10.244.0.1"]}]));
+        s.metadata.namespace = "elsewhere".into();
+        assert!(first(&svc, &[s]).is_empty());
     }
 
     #[test]
     fn affinity_has_the_apis_default_timeout() {
-        let mut svc = service(&["10.96.0.5"], &[("", None, 80)]);
-        svc.spec.as_mut().unwrap().session_affinity = Some("ClientIP".into());
-        assert_eq!(view([&svc], [], "n1").services[0].affinity_seconds, Some(10_800));
+        let affinity = |config: Value| {
+            let svc = service(json!({"clusterIP": "10.96.0.5", "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": config}));
+            view([&svc], [], "n1").services[0].affinity_seconds
+        };
+        assert_eq!(affinity(Value::Null), Some(10_800));
+        assert_eq!(affinity(json!({"clientIP": {"timeoutSeconds": 7}})), Some(7));
     }
 }

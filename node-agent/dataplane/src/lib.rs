@@ -12,7 +12,6 @@ mod attach;
 mod config;
 mod dataplane;
 mod error;
-#[cfg(feature = "k8s")]
 pub mod k8s;
 mod load;
 mod maps;
