@@ -193,7 +193,7 @@ pub fn resource(
     divisor: i64,
     src: &Sources,
 ) -> Option<String> {
-    use super::quantity::{milli, units};
+    use super::resources::{milli, units};
     let spec = pod.spec.as_ref()?;
     let wanted = name.filter(|n| !n.is_empty()).unwrap_or(own);
     let c = spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == wanted)?;
@@ -259,7 +259,7 @@ pub fn build(pod: &Pod, c: &Container, src: &Sources) -> Result<Vec<(String, Str
                         EnvError::Unsupported(format!("unsupported pod field path: {}", f.field_path))
                     })?
                 } else if let Some(r) = &from.resource_field_ref {
-                    let d = r.divisor.as_ref().and_then(super::quantity::milli).unwrap_or(0);
+                    let d = r.divisor.as_ref().and_then(super::resources::milli).unwrap_or(0);
                     resource(pod, &c.name, r.container_name.as_deref(), &r.resource, d, src).ok_or_else(
                         || EnvError::Unsupported(format!("unsupported container resource: {}", r.resource)),
                     )?

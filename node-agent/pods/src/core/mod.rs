@@ -5,7 +5,6 @@ pub mod env;
 pub mod observed;
 pub mod plan;
 pub mod probe;
-pub mod quantity;
 pub mod resources;
 pub mod rules;
 pub mod sandbox;

