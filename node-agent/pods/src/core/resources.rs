@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// An amount in thousandths, rounded up; `None` when it is no quantity.
@@ -37,46 +38,19 @@ impl Qos {
     }
 }
 
-const COUNTED: [&str; 2] = ["cpu", "memory"];
-
-fn get(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<i64> {
-    let v = milli(list?.get(name)?)?;
-    (v > 0).then_some(v)
-}
-
-/// Computes the class from the pod's own resources or, without them, its containers'.
+/// The class, by the API server's own rule.
 pub fn qos(spec: &PodSpec) -> Qos {
-    let of_pod = spec.resources.as_ref().filter(|r| r.limits.is_some() || r.requests.is_some());
-    let all: Vec<Option<&ResourceRequirements>> = match of_pod {
-        Some(r) => vec![Some(r)],
-        None => spec
-            .init_containers
-            .iter()
-            .flatten()
-            .chain(&spec.containers)
-            .map(|c| c.resources.as_ref())
-            .collect(),
-    };
-    let (mut any, mut guaranteed) = (false, true);
-    let mut sums = [[0i64; 2]; 2];
-    for r in all {
-        for (i, name) in COUNTED.iter().enumerate() {
-            let request = get(r.and_then(|r| r.requests.as_ref()), name);
-            let limit = get(r.and_then(|r| r.limits.as_ref()), name);
-            any |= request.is_some() || limit.is_some();
-            guaranteed &= limit.is_some();
-            if let Some(row) = sums.get_mut(i) {
-                row[0] = row[0].saturating_add(request.unwrap_or(0));
-                row[1] = row[1].saturating_add(limit.unwrap_or(0));
-            }
-        }
-    }
-    if !any {
-        Qos::BestEffort
-    } else if guaranteed && sums.iter().all(|[r, l]| r == l) {
-        Qos::Guaranteed
-    } else {
-        Qos::Burstable
+    let of = |c: &Container| json!({"resources": c.resources});
+    let list = |l: &[Container]| l.iter().map(of).collect::<Vec<_>>();
+    let seen = json!({"spec": {
+        "resources": spec.resources,
+        "containers": list(&spec.containers),
+        "initContainers": list(spec.init_containers.as_deref().unwrap_or_default()),
+    }});
+    match skep_api::kinds::pod::qos_class(&seen) {
+        "Guaranteed" => Qos::Guaranteed,
+        "BestEffort" => Qos::BestEffort,
+        _ => Qos::Burstable,
     }
 }
 

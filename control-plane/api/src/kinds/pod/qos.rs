@@ -36,9 +36,15 @@ pub fn class(pod: &Value) -> &'static str {
         }
         guaranteed &= limited == COUNTED.len();
     };
+    // Empty resources of the pod are none (`resource.IsPodLevelResourcesSet`).
+    let some = |r: &&Value| {
+        ["requests", "limits"]
+            .iter()
+            .any(|k| r.get(k).and_then(Value::as_object).is_some_and(|m| !m.is_empty()))
+    };
     let whole = spec.get("resources");
-    if whole.present() {
-        count(whole.value());
+    if let Some(whole) = whole.value().filter(some) {
+        count(Some(whole));
     } else {
         for field in ["containers", "initContainers"] {
             for container in spec.get(field).items() {
@@ -84,5 +90,13 @@ mod tests {
         let whole =
             json!({"spec": {"resources": full, "containers": [{"resources": {"requests": {"cpu": "1"}}}]}});
         assert_eq!(class(&whole), "Guaranteed");
+        for empty in [json!({}), json!({"requests": {}, "limits": null})] {
+            let spec = json!({"resources": empty, "containers": [{"resources": full}]});
+            assert_eq!(
+                class(&json!({"spec": spec})),
+                "Guaranteed",
+                "containers decide where the pod has none"
+            );
+        }
     }
 }
