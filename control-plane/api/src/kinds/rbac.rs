@@ -115,13 +115,15 @@ impl Strategy for ClusterRole {
     }
 }
 
-/// RoleBindings, within a namespace.
+/// Both kinds of bindings: those within a namespace, and those of the cluster.
 #[derive(Debug, Default)]
-pub struct RoleBinding;
+pub struct Binding<const NAMESPACED: bool>;
+
+/// RoleBindings, within a namespace.
+pub type RoleBinding = Binding<true>;
 
 /// ClusterRoleBindings.
-#[derive(Debug, Default)]
-pub struct ClusterRoleBinding;
+pub type ClusterRoleBinding = Binding<false>;
 
 /// A user or group is of the group of roles where nothing is said.
 fn default_binding(object: &mut Value) {
@@ -213,7 +215,7 @@ fn binding_cells(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
     ]
 }
 
-impl Strategy for RoleBinding {
+impl<const NAMESPACED: bool> Strategy for Binding<NAMESPACED> {
     fn default(&self, object: &mut Value) {
         default_binding(object);
     }
@@ -222,7 +224,7 @@ impl Strategy for RoleBinding {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        binding(&mut errors, &At::root(object), true);
+        binding(&mut errors, &At::root(object), NAMESPACED);
         errors.done()
     }
 
@@ -239,41 +241,7 @@ impl Strategy for RoleBinding {
     }
 
     fn columns(&self) -> Vec<Column> {
-        binding_columns("roleBinding")
-    }
-
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
-        binding_cells(object, now)
-    }
-}
-
-impl Strategy for ClusterRoleBinding {
-    fn default(&self, object: &mut Value) {
-        default_binding(object);
-    }
-
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        binding(&mut errors, &At::root(object), false);
-        errors.done()
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        same_role(new, old)
-    }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        path_segment(name, prefix)
-    }
-
-    fn create_on_update(&self) -> bool {
-        true
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        binding_columns("clusterRoleBinding")
+        binding_columns(if NAMESPACED { "roleBinding" } else { "clusterRoleBinding" })
     }
 
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
@@ -330,10 +298,10 @@ mod tests {
             ],
         }));
 
-        assert_eq!(RoleBinding.validate(&good), []);
-        assert_eq!(ClusterRoleBinding.validate(&good), []);
+        assert_eq!(RoleBinding {}.validate(&good), []);
+        assert_eq!(ClusterRoleBinding {}.validate(&good), []);
         assert_eq!(
-            RoleBinding.cells(&good, now()),
+            RoleBinding {}.cells(&good, now()),
             ["b", "ClusterRole/admin", "60s", "ann, bob", "ops", "web/robot"]
         );
         for (pointer, value, wrong) in [
@@ -357,12 +325,12 @@ mod tests {
         ] {
             let mut bad = good.clone();
             *bad.pointer_mut(pointer).unwrap() = value;
-            let text = shown(&ClusterRoleBinding.validate(&bad));
+            let text = shown(&ClusterRoleBinding {}.validate(&bad));
             assert!(text.starts_with(wrong), "{pointer}: {text}");
         }
         let mut other = good.clone();
         other["roleRef"]["name"] = "view".into();
-        assert!(shown(&RoleBinding.validate_update(&other, &good)).ends_with("cannot change roleRef"));
-        assert_eq!(RoleBinding.validate_update(&good, &good), []);
+        assert!(shown(&RoleBinding {}.validate_update(&other, &good)).ends_with("cannot change roleRef"));
+        assert_eq!(RoleBinding {}.validate_update(&good, &good), []);
     }
 }
