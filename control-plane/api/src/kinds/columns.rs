@@ -20,6 +20,18 @@ pub(super) fn created_at() -> Column {
     column("Created At", "date", "When the object was created.")
 }
 
+/// The name of a class, with `(default)` behind it where one of these annotations says so.
+pub(super) fn name_of_class(object: &Value, marks: &[&str]) -> Value {
+    let name = crate::table::name(object);
+    let annotations = object.pointer("/metadata/annotations");
+    let marked = |mark: &&str| annotations.and_then(|a| a.get(mark)).and_then(Value::as_str) == Some("true");
+    if marks.iter().any(marked) {
+        format!("{} (default)", name.as_str().unwrap_or_default()).into()
+    } else {
+        name
+    }
+}
+
 /// Containers and images of a template, wide.
 pub(super) fn containers() -> [Column; 2] {
     [

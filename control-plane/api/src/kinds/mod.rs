@@ -6,15 +6,19 @@
 mod columns;
 pub mod data;
 pub mod endpoints;
+pub mod limits;
 pub mod namespace;
+pub mod networking;
 pub mod node;
 pub mod pod;
 pub mod rbac;
 pub mod review;
 mod rows;
+pub mod runtime;
 pub mod scale;
 pub mod service;
 pub mod small;
+pub mod storage;
 mod table;
 pub mod workload;
 

@@ -90,6 +90,10 @@ const ROWS: &[Row] = &[
         ..row("v1.Event", "events", Namespaced, of::<super::small::Event>)
     },
     Row {
+        short: &["limits"],
+        ..row("v1.LimitRange", "limitranges", Namespaced, of::<super::limits::LimitRange>)
+    },
+    Row {
         short: &["ns"],
         verbs: STORED_ONE_BY_ONE,
         below: &[STATUS, ("finalize", "", &["update"])],
@@ -168,6 +172,27 @@ const ROWS: &[Row] = &[
         Namespaced,
         of::<super::endpoints::EndpointSlice>,
     ),
+    Row {
+        short: &["ing"],
+        below: &[STATUS],
+        ..row("networking.k8s.io/v1.Ingress", "ingresses", Namespaced, of::<super::networking::Ingress>)
+    },
+    row(
+        "networking.k8s.io/v1.IngressClass",
+        "ingressclasses",
+        Cluster,
+        of::<super::networking::IngressClass>,
+    ),
+    Row {
+        short: &["netpol"],
+        ..row(
+            "networking.k8s.io/v1.NetworkPolicy",
+            "networkpolicies",
+            Namespaced,
+            of::<super::networking::NetworkPolicy>,
+        )
+    },
+    row("node.k8s.io/v1.RuntimeClass", "runtimeclasses", Cluster, of::<super::runtime::RuntimeClass>),
     row("rbac.authorization.k8s.io/v1.ClusterRole", "clusterroles", Cluster, of::<super::rbac::ClusterRole>),
     row(
         "rbac.authorization.k8s.io/v1.ClusterRoleBinding",
@@ -189,6 +214,36 @@ const ROWS: &[Row] = &[
             "priorityclasses",
             Cluster,
             of::<super::small::PriorityClass>,
+        )
+    },
+    row("storage.k8s.io/v1.CSIDriver", "csidrivers", Cluster, of::<super::storage::CsiDriver>),
+    row("storage.k8s.io/v1.CSINode", "csinodes", Cluster, of::<super::storage::CsiNode>),
+    row(
+        "storage.k8s.io/v1.CSIStorageCapacity",
+        "csistoragecapacities",
+        Namespaced,
+        of::<super::storage::CsiStorageCapacity>,
+    ),
+    Row {
+        short: &["sc"],
+        ..row("storage.k8s.io/v1.StorageClass", "storageclasses", Cluster, of::<super::storage::StorageClass>)
+    },
+    Row {
+        below: &[STATUS],
+        ..row(
+            "storage.k8s.io/v1.VolumeAttachment",
+            "volumeattachments",
+            Cluster,
+            of::<super::storage::VolumeAttachment>,
+        )
+    },
+    Row {
+        short: &["vac"],
+        ..row(
+            "storage.k8s.io/v1.VolumeAttributesClass",
+            "volumeattributesclasses",
+            Cluster,
+            of::<super::storage::VolumeAttributesClass>,
         )
     },
     asked("authentication.k8s.io/v1.SelfSubjectReview", "selfsubjectreviews", Cluster, of::<super::Plain>),

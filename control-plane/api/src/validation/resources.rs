@@ -63,7 +63,7 @@ fn is_extended(name: &str) -> bool {
 }
 
 /// Whether more may be promised than there is.
-fn may_overcommit(name: &str) -> bool {
+pub fn may_overcommit(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 
@@ -82,7 +82,8 @@ pub fn resource_name(errors: &mut Errors, at: &At<'_, '_>, name: &str) {
     }
 }
 
-fn container_resource_name(errors: &mut Errors, at: &At<'_, '_>, name: &str) {
+/// The name of a resource that a container may ask for.
+pub fn container_resource_name(errors: &mut Errors, at: &At<'_, '_>, name: &str) {
     resource_name(errors, at, name);
     let invalid = |why: &str| FieldError::invalid(at.path(), name.into(), why);
     if !name.contains('/') {

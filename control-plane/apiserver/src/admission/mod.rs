@@ -1,9 +1,13 @@
-//! What is filled in, changed or refused before a write is stored, in upstream's order: NamespaceLifecycle, ServiceAccount,
-//! NodeRestriction (the part named in its module), TaintNodesByCondition, Priority, DefaultTolerationSeconds.
+//! What is filled in, changed or refused before a write is stored, in upstream's order: NamespaceLifecycle, LimitRanger,
+//! ServiceAccount, NodeRestriction (the part named in its module), TaintNodesByCondition, Priority, DefaultTolerationSeconds,
+//! RuntimeClass, DefaultIngressClass.
 
+mod classes;
+mod limits;
 mod namespace;
 mod node;
 mod priority;
+mod runtime;
 mod service_account;
 #[cfg(test)]
 mod tests;
@@ -45,6 +49,20 @@ impl BuiltIn {
         }
     }
 
+    /// All objects of a resource, of one namespace or of all.
+    fn all(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Arc<Object>> {
+        let resource = skep_api::GroupResource::new(group.to_owned(), resource.to_owned());
+        self.caches.peek_all(&resource, namespace)
+    }
+
+    /// The runtime class a pod names.
+    fn runtime_class(&self, pod: &Value) -> Result<Option<Arc<Object>>, Status> {
+        match runtime::wanted(pod) {
+            Some(name) => self.find(runtime::GROUP, "runtimeclasses", "", name),
+            None => Ok(None),
+        }
+    }
+
     async fn account(&self, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
         let tries = if name == service_account::DEFAULT { ACCOUNT_TRIES.0 } else { 1 };
         for attempt in 0..tries {
@@ -71,6 +89,9 @@ impl Admission for BuiltIn {
             let found = self.find("", "namespaces", "", request.namespace)?;
             namespace::admit(request, found.as_deref())?;
         }
+        if limits::concerns(request) && !limits::going(old) {
+            limits::fill(new, &self.all("", "limitranges", Some(request.namespace)));
+        }
         if service_account::concerns(request) {
             let account = match service_account::wanted(new) {
                 Some(name) => self.account(request.namespace, &name).await?,
@@ -83,14 +104,18 @@ impl Admission for BuiltIn {
         if priority::concerns(request) {
             let class = match priority::wanted(new) {
                 Some(name) => self.find(priority::GROUP, "priorityclasses", "", &name)?,
-                None => {
-                    let all = skep_api::GroupResource::new(priority::GROUP, "priorityclasses");
-                    priority::default_class(&self.caches.peek_all(&all, None))
-                }
+                None => priority::default_class(&self.all(priority::GROUP, "priorityclasses", None)),
             };
             priority::admit(request, new, class.as_deref())?;
         }
         tolerations::admit(request, new);
+        if runtime::concerns(request) {
+            let class = self.runtime_class(new)?;
+            runtime::admit(request, new, class.as_deref())?;
+        }
+        if classes::wanted(request, new) {
+            classes::admit(new, &self.all(classes::GROUP, "ingressclasses", None));
+        }
         Ok(())
     }
 
@@ -101,9 +126,15 @@ impl Admission for BuiltIn {
         old: Option<&Object>,
         _warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        if new.is_none() {
+        let Some(new) = new else {
             namespace::validate_delete(request)?;
-            node::restrict(request, None, old)?;
+            return node::restrict(request, None, old);
+        };
+        if limits::concerns(request) && !limits::going(old) {
+            limits::check(request, new, &self.all("", "limitranges", Some(request.namespace)))?;
+        }
+        if runtime::concerns(request) {
+            runtime::check(request, new, self.runtime_class(new)?.as_deref())?;
         }
         Ok(())
     }

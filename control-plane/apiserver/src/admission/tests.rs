@@ -1,4 +1,4 @@
-use super::{namespace, node, priority, service_account, tolerations};
+use super::{classes, limits, namespace, node, priority, runtime, service_account, tolerations};
 use crate::hooks::{Operation, WriteRequest};
 use crate::request::UserInfo;
 use serde_json::{Value, json};
@@ -291,4 +291,155 @@ fn a_node_keeps_to_itself() {
         // Others are not bound by this.
         assert!(write(&root(), operation, what, name, |r| node::restrict(r, new, old.map(|o| &**o))).is_ok());
     }
+}
+
+fn range(limit: Value) -> Vec<Arc<Object>> {
+    vec![object(json!({"metadata": {"name": "l", "namespace": "d"}, "spec": {"limits": [limit]}}))]
+}
+
+#[test]
+fn containers_get_what_a_range_says() {
+    let ranges = range(
+        json!({"type": "Container", "default": {"cpu": "1", "memory": "1Gi"}, "defaultRequest": {"cpu": "100m"}}),
+    );
+    let mut pod = json!({"metadata": {"name": "x"}, "spec": {
+        "containers": [{"name": "a", "resources": {"limits": {"cpu": "2"}}}], "initContainers": [{"name": "i"}]}});
+    assert!(create("/pods", limits::concerns) && !create("/services", limits::concerns));
+    assert!(write(&root(), Operation::Update, "/pods/resize", "x", limits::concerns));
+    assert!(!write(&root(), Operation::Update, "/pods", "x", limits::concerns));
+    limits::fill(&mut pod, &ranges);
+    assert_eq!(
+        pod["spec"]["containers"][0]["resources"],
+        json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "100m"}})
+    );
+    assert_eq!(
+        pod["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
+        "LimitRanger plugin set: cpu request for container a; memory limit for container a; \
+         cpu request for init container i; cpu, memory limit for init container i"
+    );
+    let before = pod.clone();
+    limits::fill(&mut pod, &ranges);
+    assert_eq!(pod, before, "nothing is left to fill in");
+}
+
+#[test]
+fn pods_stay_within_a_range() {
+    let container = |requests: Value, limits: Value| {
+        json!({"metadata": {"name": "x"}, "spec": {"containers": [
+            {"name": "a", "resources": {"requests": requests, "limits": limits}}]}})
+    };
+    let of = |kind: &str, bound: &str, amount: &str| json!({"type": kind, bound: {"cpu": amount}});
+    let cpu = |amount: &str| json!({"cpu": amount});
+    let before = json!({"metadata": {"name": "x"}, "spec": {
+        "containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}],
+        "initContainers": [
+            {"name": "s", "restartPolicy": "Always", "resources": {"limits": {"cpu": "1"}}},
+            {"name": "i", "resources": {"limits": {"cpu": "4"}}}]}});
+    for (limit, pod, wrong) in [
+        (of("Container", "max", "2"), container(json!({}), cpu("2")), ""),
+        (
+            of("Container", "max", "2"),
+            container(json!({}), cpu("3")),
+            "maximum cpu usage per Container is 2, but limit is 3",
+        ),
+        (
+            of("Container", "max", "2"),
+            container(cpu("1"), json!({})),
+            "maximum cpu usage per Container is 2.  No limit is specified",
+        ),
+        (
+            of("Container", "min", "500m"),
+            container(cpu("100m"), json!({})),
+            "minimum cpu usage per Container is 500m, but request is 100m",
+        ),
+        (
+            of("Container", "min", "500m"),
+            container(json!({}), json!({})),
+            "minimum cpu usage per Container is 500m.  No request is specified",
+        ),
+        (
+            of("Container", "maxLimitRequestRatio", "2"),
+            container(cpu("1"), cpu("3")),
+            "cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000",
+        ),
+        (
+            json!({"type": "Container", "max": {"cpu": "2", "memory": "1Gi"}}),
+            container(json!({}), json!({"cpu": "3", "memory": "2Gi"})),
+            "[maximum cpu usage per Container is 2, but limit is 3, maximum memory usage per Container is 1Gi, but limit is 2Gi]",
+        ),
+        (of("Pod", "max", "5"), before.clone(), ""),
+        (of("Pod", "max", "4"), before.clone(), "maximum cpu usage per Pod is 4, but limit is 5"),
+        (of("PersistentVolumeClaim", "max", "1"), before, ""),
+    ] {
+        let got = create("/pods", |r| limits::check(r, &pod, &range(limit.clone())));
+        let want = format!("pods \"x\" is forbidden: {wrong}");
+        match got {
+            Ok(()) => assert_eq!(wrong, "", "{limit}"),
+            Err(status) => assert_eq!((status.code, status.message), (403, want), "{limit}"),
+        }
+    }
+}
+
+#[test]
+fn pods_of_a_runtime_class() {
+    let class = object(
+        json!({"metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"cpu": "250m"}},
+        "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]}}),
+    );
+    let pod = |more: Value| {
+        let mut pod = json!({"metadata": {"name": "x"}, "spec": {"runtimeClassName": "vm"}});
+        for (key, value) in more.as_object().unwrap() {
+            pod["spec"][key] = value.clone();
+        }
+        pod
+    };
+    let admit = |pod: &mut Value, class: Option<&Object>| {
+        create("/pods", |r| runtime::admit(r, pod, class)).map_err(|status| status.message)
+    };
+    let narrow = json!({"key": "vm", "operator": "Equal", "value": "1", "effect": "NoSchedule"});
+    let mut good = pod(json!({"tolerations": [narrow], "nodeSelector": {"disk": "ssd"}}));
+    assert_eq!(admit(&mut good, Some(&class)), Ok(()));
+    assert_eq!(good["spec"]["overhead"], json!({"cpu": "250m"}));
+    assert_eq!(good["spec"]["nodeSelector"], json!({"disk": "ssd", "vm": "yes"}));
+    assert_eq!(good["spec"]["tolerations"], json!([{"key": "vm", "operator": "Exists"}]));
+    assert!(create("/pods", |r| runtime::check(r, &good, Some(&class))).is_ok());
+
+    let forbidden = |why: &str| Err(format!("pods \"x\" is forbidden: {why}"));
+    let missing = admit(&mut pod(json!({})), None);
+    assert_eq!(missing, forbidden("pod rejected: RuntimeClass \"vm\" not found"));
+    let other = admit(&mut pod(json!({"overhead": {"cpu": "1"}})), Some(&class));
+    assert_eq!(
+        other,
+        forbidden("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+    );
+    let elsewhere = admit(&mut pod(json!({"nodeSelector": {"vm": "no"}})), Some(&class));
+    let why = "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes; pod.spec.nodeSelector[vm] = no";
+    assert_eq!(elsewhere, forbidden(why));
+    let alone = json!({"spec": {"overhead": {"cpu": "1"}}});
+    let status = create("/pods", |r| runtime::check(r, &alone, None)).unwrap_err();
+    assert!(status.message.ends_with("Pod Overhead set without corresponding RuntimeClass defined Overhead"));
+}
+
+#[test]
+fn ingresses_get_the_newest_default_class() {
+    let class = |name: &str, made: &str, default: &str| {
+        object(json!({"metadata": {"name": name, "creationTimestamp": made,
+            "annotations": {"ingressclass.kubernetes.io/is-default-class": default}}}))
+    };
+    let all = [
+        class("old", "2026-01-01T00:00:00Z", "true"),
+        class("b", "2026-02-01T00:00:00Z", "true"),
+        class("a", "2026-02-01T00:00:00Z", "true"),
+        class("other", "2026-03-01T00:00:00Z", "false"),
+    ];
+    let wanted = |ingress: &Value| create("networking.k8s.io/ingresses", |r| classes::wanted(r, ingress));
+    let mut ingress = json!({"metadata": {"name": "x"}, "spec": {}});
+    assert!(wanted(&ingress));
+    classes::admit(&mut ingress, &all[3..]);
+    assert!(wanted(&ingress), "no class is the default one");
+    classes::admit(&mut ingress, &all);
+    assert_eq!(ingress["spec"]["ingressClassName"], "a");
+    assert!(!wanted(&ingress));
+    let named = json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}, "spec": {}});
+    assert!(!wanted(&named));
 }

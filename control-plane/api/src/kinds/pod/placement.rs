@@ -129,7 +129,7 @@ fn label_keys(errors: &mut Errors, at: &At<'_, '_>, labels: &At<'_, '_>) {
     }
 }
 
-pub(super) fn tolerations(errors: &mut Errors, list: &At<'_, '_>) {
+pub(in crate::kinds) fn tolerations(errors: &mut Errors, list: &At<'_, '_>) {
     for toleration in list.items() {
         let field = |name: &'static str| toleration.value().and_then(|v| v.get(name));
         let (key, operator) = (toleration.get("key"), toleration.get("operator"));

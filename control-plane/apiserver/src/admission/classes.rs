@@ -1,0 +1,43 @@
+//! DefaultIngressClass: what names no class gets the default one, the newest where there are several.
+
+use super::{is, text};
+use crate::hooks::{Operation, WriteRequest};
+use serde_json::Value;
+use skep_api::Object;
+use skep_api::kinds::networking::DEFAULT_INGRESS_CLASS;
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+/// API group of Ingresses and their classes.
+pub(super) const GROUP: &str = "networking.k8s.io";
+/// Named the class before there was a field for it.
+const ANNOTATION: &str = "kubernetes.io/ingress.class";
+
+/// Whether an Ingress is made that names no class.
+pub(super) fn wanted(request: &WriteRequest<'_>, ingress: &Value) -> bool {
+    let annotated = ingress.pointer("/metadata/annotations").is_some_and(|all| all.get(ANNOTATION).is_some());
+    request.operation == Operation::Create
+        && is(request, GROUP, "ingresses")
+        && !annotated
+        && ingress.pointer("/spec/ingressClassName").is_none_or(Value::is_null)
+}
+
+/// Fills in the class.
+pub(super) fn admit(ingress: &mut Value, all: &[Arc<Object>]) {
+    let marked = |class: &Value| {
+        let annotations = class.pointer("/metadata/annotations");
+        annotations.and_then(|all| all.get(DEFAULT_INGRESS_CLASS)).and_then(Value::as_str) == Some("true")
+    };
+    let newest = all
+        .iter()
+        .map(|class| class.value())
+        .filter(|class| marked(class))
+        .map(|class| {
+            let field = |pointer: &str| text(&class, pointer).to_owned();
+            (Reverse(field("/metadata/creationTimestamp")), field("/metadata/name"))
+        })
+        .min();
+    if let (Some((_, name)), Some(spec)) = (newest, ingress.get_mut("spec").and_then(Value::as_object_mut)) {
+        spec.insert("ingressClassName".into(), name.into());
+    }
+}
