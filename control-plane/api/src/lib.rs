@@ -5,6 +5,7 @@
 //! * [`Status`] is the answer to a request that failed, and [`FieldError`] one of its causes.
 //! * The dynamic tree that patches, defaulting and validation work on is [`serde_json::Value`].
 
+pub mod apply;
 pub mod field;
 pub mod kinds;
 pub mod meta;

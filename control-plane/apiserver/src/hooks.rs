@@ -177,6 +177,8 @@ pub struct ActionRequest<'a> {
     pub body: Value,
     /// Whether nothing may be stored.
     pub dry_run: bool,
+    /// Name of the writer for `managedFields`.
+    pub manager: &'a str,
     /// The registry, to read and change objects.
     pub registry: &'a crate::registry::Registry,
 }

@@ -1,7 +1,9 @@
 //! The client for those who live in this process: a fixed identity, the same handler chain, shared objects instead of JSON.
 
 use crate::http::options;
-use crate::registry::{Begin, Call, Deleted, ListQuery, Moment, Selection, Token, Told, Watch, WatchQuery};
+use crate::registry::{
+    Begin, Call, Configuration, Deleted, ListQuery, Moment, Selection, Token, Told, Watch, WatchQuery,
+};
 use crate::request::{RequestInfo, UserInfo};
 use crate::server::ApiServer;
 use async_trait::async_trait;
@@ -45,7 +47,27 @@ impl LocalClient {
     }
 
     fn call<'a>(&'a self, info: &'a RequestInfo, row: &'a Arc<Resource>, dry_run: bool) -> Call<'a> {
-        Call::of(&self.user, info, row, dry_run)
+        Call::of(&self.user, info, row, dry_run, component(&self.user.name))
+    }
+
+    fn write_call<'a>(
+        &'a self,
+        info: &'a RequestInfo,
+        row: &'a Arc<Resource>,
+        options: &'a WriteOptions,
+    ) -> Call<'a> {
+        let call = self.call(info, row, options.dry_run);
+        Call { manager: options.field_manager.as_deref().unwrap_or(call.manager), ..call }
+    }
+}
+
+/// The component that acts as a user, named as its user agent would be: all controllers are the controller manager's.
+fn component(user: &str) -> &str {
+    match user.strip_prefix("system:") {
+        Some("apiserver") => "kube-apiserver",
+        Some(name) if name.starts_with("serviceaccount:kube-system:") => "kube-controller-manager",
+        Some(name) => name,
+        None => user,
     }
 }
 
@@ -126,7 +148,7 @@ impl Client for LocalClient {
         options: &WriteOptions,
     ) -> Result<Arc<Object>, Status> {
         let (info, row) = self.permit("PUT", &target.path(), "").await?;
-        let call = self.call(&info, &row, options.dry_run);
+        let call = self.write_call(&info, &row, options);
         let (tree, mut warnings) = self.server.check_tree(&call, body, FieldValidation::Ignore)?;
         let written = self.server.update_object(&call, tree, &mut warnings).await?;
         log(&warnings, &info);
@@ -141,11 +163,25 @@ impl Client for LocalClient {
     ) -> Result<Arc<Object>, Status> {
         let (info, row) = self.permit("PATCH", &target.path(), "").await?;
         let media_type = patch.content_type();
-        let kind = PatchType::parse(media_type)
-            .ok_or_else(|| Status::unsupported_media_type(media_type, &PatchType::MEDIA_TYPES))?;
-        let call = self.call(&info, &row, options.dry_run);
+        let call = self.write_call(&info, &row, options);
         let mut warnings = Vec::new();
         let ignore = FieldValidation::Ignore;
+        if media_type == PatchType::APPLY {
+            if options.field_manager.is_none() {
+                return Err(options::no_manager());
+            }
+            let config = Configuration {
+                tree: patch.body(),
+                duplicates: &[],
+                validation: ignore,
+                force: options.force,
+            };
+            let written = self.server.apply_object(&call, &info, config, &mut warnings).await?;
+            log(&warnings, &info);
+            return Ok(written.object);
+        }
+        let kind = PatchType::parse(media_type)
+            .ok_or_else(|| Status::unsupported_media_type(media_type, &PatchType::MEDIA_TYPES))?;
         let written = self.server.patch_object(&call, kind, patch.body(), ignore, &mut warnings).await?;
         log(&warnings, &info);
         Ok(written.object)
@@ -185,7 +221,7 @@ impl LocalClient {
         body: Value,
         options: &WriteOptions,
     ) -> Result<Arc<Object>, Status> {
-        let call = self.call(info, row, options.dry_run);
+        let call = self.write_call(info, row, options);
         let (tree, mut warnings) = self.server.check_tree(&call, body, FieldValidation::Ignore)?;
         let answered = match self.server.act(&call, info, tree.clone()).await? {
             Some(answer) => Object::from_value(answer, 0, &[]).map(Arc::new).map_err(Status::internal)?,

@@ -52,6 +52,7 @@ impl Action for Bind {
             namespace: &request.info.namespace,
             name: &name,
             dry_run: request.dry_run,
+            manager: request.manager,
         };
         let body = &request.body;
         let change = |old: &Value| pod::bind(old, body, jiff::Timestamp::now()).map(|new| (new, Vec::new()));
@@ -88,6 +89,7 @@ impl Action for Evict {
             namespace: &request.info.namespace,
             name: &name,
             dry_run: request.dry_run,
+            manager: request.manager,
         };
         request.registry.delete(&call, &options, &mut Vec::new()).await?;
         Ok(success())

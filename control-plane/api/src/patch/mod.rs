@@ -23,11 +23,15 @@ pub enum PatchType {
 }
 
 impl PatchType {
+    /// The media type of server-side apply, which is no patch of these kinds (see [`apply`](crate::apply)).
+    pub const APPLY: &str = "application/apply-patch+yaml";
+
     /// Media types that a patch may have, in the order that a 415 shows them.
-    pub const MEDIA_TYPES: [&str; 3] = [
+    pub const MEDIA_TYPES: [&str; 4] = [
         "application/json-patch+json",
         "application/merge-patch+json",
         "application/strategic-merge-patch+json",
+        Self::APPLY,
     ];
 
     /// The type of a media type (without parameters).

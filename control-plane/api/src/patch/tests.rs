@@ -293,8 +293,8 @@ fn strategic_errors() {
 #[test]
 fn media_types() {
     for (at, media) in PatchType::MEDIA_TYPES.iter().enumerate() {
-        let expected = [PatchType::Json, PatchType::Merge, PatchType::Strategic][at];
-        assert_eq!(PatchType::parse(media), Some(expected));
+        let expected = [PatchType::Json, PatchType::Merge, PatchType::Strategic].get(at).copied();
+        assert_eq!(PatchType::parse(media), expected, "{media}");
     }
     assert_eq!(PatchType::parse("application/json"), None);
 }

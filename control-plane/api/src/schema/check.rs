@@ -55,8 +55,22 @@ pub fn check(
             given.kind, gvk.kind
         ))
     };
+    let given_up = gives_ownership_up(value);
     let unknown = inspect(schema, value).map_err(&refuse)?;
+    give_ownership_up(value, given_up);
     warnings(duplicates, &unknown, validation).map_err(refuse)
+}
+
+/// Whether `managedFields` are an empty list, which unlike other empty lists is not the same as none: it asks for all
+/// ownership to be forgotten.
+fn gives_ownership_up(value: &Value) -> bool {
+    value.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty)
+}
+
+fn give_ownership_up(value: &mut Value, given_up: bool) {
+    if given_up && let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+        metadata.insert("managedFields".into(), json!([]));
+    }
 }
 
 /// The same for the result of a patch: errors are 422 about the field `patch`.
@@ -73,7 +87,9 @@ pub fn check_patched(
         let nothing = GroupVersionKind::new("", "", "");
         Status::invalid(&nothing, "", &[FieldError::invalid("patch", shown.as_str().into(), why)])
     };
+    let given_up = gives_ownership_up(value);
     let unknown = inspect(schema, value).map_err(&refuse)?;
+    give_ownership_up(value, given_up);
     warnings(duplicates, &unknown, validation).map_err(refuse)
 }
 

@@ -2,12 +2,16 @@
 
 use crate::registry::{Begin, ListQuery, Moment, Selection, Token, WatchQuery};
 use crate::request::{RequestInfo, is_true, param, params};
+use http::HeaderMap;
+use http::header::USER_AGENT;
 use serde_json::Value;
 use skep_api::schema::FieldValidation;
 use skep_api::{FieldError, GroupVersionKind, Resource, Status};
 use skep_client::{DeleteOptions, Propagation};
 use std::time::Duration;
 
+/// Longest name of a manager, in bytes.
+const LONGEST_MANAGER: usize = 128;
 const NOT_OLDER: &str = "NotOlderThan";
 const EXACT: &str = "Exact";
 /// A watch without a timeout of its own lasts so many seconds, and up to as many more.
@@ -182,6 +186,45 @@ fn check_dry_run(values: &[String], kind: &'static str) -> Result<bool, Status> 
         }
         None => Ok(values.iter().any(|v| v == "All")),
     }
+}
+
+/// The name that a writer gives itself for `managedFields`, or else what its user agent begins with.
+pub(crate) fn manager(query: &str, headers: &HeaderMap, kind: &'static str) -> Result<String, Status> {
+    let given = param(query, "fieldManager").unwrap_or_default();
+    if given.is_empty() {
+        let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let name = agent.split('/').next().unwrap_or_default();
+        return Ok(name.chars().filter(|c| !c.is_control()).take(LONGEST_MANAGER).collect());
+    }
+    if given.len() > LONGEST_MANAGER {
+        return Err(invalid_options(kind, &[FieldError::too_long("fieldManager", LONGEST_MANAGER)]));
+    }
+    match given.chars().position(char::is_control) {
+        Some(at) => {
+            let why = format!("invalid character (at position {at})");
+            Err(invalid_options(kind, &[FieldError::invalid("fieldManager", given.into(), why)]))
+        }
+        None => Ok(given),
+    }
+}
+
+/// Whether an apply takes over what others own; refused for other patches. An apply must name its manager.
+pub(crate) fn force(query: &str, applies: bool) -> Result<bool, Status> {
+    let force = param(query, "force");
+    if applies && param(query, "fieldManager").is_none_or(|name| name.is_empty()) {
+        return Err(no_manager());
+    }
+    if !applies && force.is_some() {
+        let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+        return Err(invalid_options("PatchOptions", &[error]));
+    }
+    Ok(force.is_some_and(|v| is_true(&v)))
+}
+
+/// The answer to an apply without a manager.
+pub(crate) fn no_manager() -> Status {
+    let error = FieldError::required("fieldManager", "is required for apply patch");
+    invalid_options("PatchOptions", &[error])
 }
 
 /// What to do with unknown fields.

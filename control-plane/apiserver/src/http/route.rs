@@ -4,7 +4,7 @@ use super::accept::{Accept, Form};
 use super::answer::{self, Shape};
 use super::{body, options, watch};
 use crate::hooks::{ActionRequest, Body};
-use crate::registry::{Call, Deleted, Listing, Moment, ScaleChange, Written, schema_of};
+use crate::registry::{Call, Configuration, Deleted, Listing, Moment, ScaleChange, Written, schema_of};
 use crate::request::{RequestInfo, UserInfo, param};
 use crate::server::ApiServer;
 use crate::table::IncludeObject;
@@ -14,6 +14,9 @@ use skep_api::patch::PatchType;
 use skep_api::schema::FieldValidation;
 use skep_api::{GroupVersionKind, Object, Resource, Status};
 use std::sync::Arc;
+
+/// How often an object that comes and goes is applied to.
+const APPLY_ATTEMPTS: u32 = 8;
 
 /// What a request needs all along its way.
 struct Way<'a> {
@@ -30,8 +33,8 @@ impl Way<'_> {
         Shape { row: self.row, include: self.include }
     }
 
-    fn call(&self, dry_run: bool) -> Call<'_> {
-        Call::of(self.user, self.info, self.row, dry_run)
+    fn call<'a>(&'a self, dry_run: bool, manager: &'a str) -> Call<'a> {
+        Call::of(self.user, self.info, self.row, dry_run, manager)
     }
 
     fn object(&self, code: u16, object: &Arc<Object>, warnings: &[String]) -> Response<Body> {
@@ -119,7 +122,7 @@ impl ApiServer {
             "delete" => {
                 let options = self.delete_options(&way, &parts.headers, sent).await?;
                 let mut warnings = Vec::new();
-                let call = way.call(options.dry_run);
+                let call = way.call(options.dry_run, "");
                 let deleted = self.registry.delete(&call, &options, &mut warnings).await?;
                 let mut response = match &deleted {
                     Deleted::Gone(object) if !row.strategy.returns_deleted() => {
@@ -134,7 +137,7 @@ impl ApiServer {
                 let options = self.delete_options(&way, &parts.headers, sent).await?;
                 let selected = options::list(row, info, query)?;
                 let mut warnings = Vec::new();
-                let call = way.call(options.dry_run);
+                let call = way.call(options.dry_run, "");
                 let items =
                     self.registry.delete_collection(&call, &selected, &options, &mut warnings).await?;
                 let listing =
@@ -200,6 +203,7 @@ impl ApiServer {
             resource: call.row,
             body: tree,
             dry_run: call.dry_run,
+            manager: call.manager,
             registry: &self.registry,
         };
         action.perform(request).await.map(Some)
@@ -254,6 +258,35 @@ impl ApiServer {
         }
     }
 
+    /// Applies a configuration; where there is no object it is made, if the user may.
+    pub(crate) async fn apply_object(
+        &self,
+        call: &Call<'_>,
+        info: &RequestInfo,
+        config: Configuration<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        if self.view(call, "patch")?.is_some() {
+            let others: Vec<&str> =
+                PatchType::MEDIA_TYPES.into_iter().filter(|t| *t != PatchType::APPLY).collect();
+            return Err(Status::unsupported_media_type(PatchType::APPLY, &others));
+        }
+        let mut last = None;
+        for _ in 0..APPLY_ATTEMPTS {
+            match self.registry.apply(call, config, warnings).await {
+                Err(status) if status.is_not_found() && call.subresource.is_empty() => {}
+                done => return done,
+            }
+            let create = RequestInfo { verb: "create".into(), ..info.clone() };
+            self.permit(call.user, &create).await?;
+            match self.registry.apply_new(call, config, warnings).await {
+                Err(status) if status.is_already_exists() => last = Some(status),
+                done => return done,
+            }
+        }
+        Err(last.unwrap_or_else(|| Status::stale(&call.row.group_resource(), call.name)))
+    }
+
     /// Reads and checks the body of a create or update.
     async fn tree(
         &self,
@@ -269,12 +302,13 @@ impl ApiServer {
     }
 
     async fn read(&self, way: &Way<'_>) -> Result<Response<Body>, Status> {
-        let object = self.read_object(&way.call(false), options::moment(way.query)?).await?;
+        let object = self.read_object(&way.call(false, ""), options::moment(way.query)?).await?;
         Ok(way.object(200, &object, &[]))
     }
 
     async fn post(&self, way: &Way<'_>, headers: &HeaderMap, sent: Body) -> Result<Response<Body>, Status> {
-        let call = way.call(options::dry_run(way.query, "CreateOptions")?);
+        let manager = options::manager(way.query, headers, "CreateOptions")?;
+        let call = way.call(options::dry_run(way.query, "CreateOptions")?, &manager);
         let validation = options::field_validation(way.query, "CreateOptions")?;
         let (tree, mut warnings) = self.tree(&call, headers, sent, validation).await?;
         if let Some(answered) = self.act(&call, way.info, tree.clone()).await? {
@@ -288,7 +322,8 @@ impl ApiServer {
     }
 
     async fn put(&self, way: &Way<'_>, headers: &HeaderMap, sent: Body) -> Result<Response<Body>, Status> {
-        let call = way.call(options::dry_run(way.query, "UpdateOptions")?);
+        let manager = options::manager(way.query, headers, "UpdateOptions")?;
+        let call = way.call(options::dry_run(way.query, "UpdateOptions")?, &manager);
         let validation = options::field_validation(way.query, "UpdateOptions")?;
         let (tree, mut warnings) = self.tree(&call, headers, sent, validation).await?;
         let written = self.update_object(&call, tree, &mut warnings).await?;
@@ -302,10 +337,23 @@ impl ApiServer {
         sent: Body,
     ) -> Result<Response<Body>, Status> {
         let media_type = body::media_type(headers);
+        let applies = media_type == PatchType::APPLY;
+        let force = options::force(way.query, applies)?;
+        let manager = options::manager(way.query, headers, "PatchOptions")?;
+        let call = way.call(options::dry_run(way.query, "PatchOptions")?, &manager);
+        let validation = options::field_validation(way.query, "PatchOptions")?;
+        if applies {
+            let bytes = body::read(headers, sent, self.limits.body).await?;
+            let decoded = skep_api::schema::decode(&bytes, skep_api::schema::Format::Yaml)
+                .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+            let config =
+                Configuration { tree: &decoded.value, duplicates: &decoded.duplicates, validation, force };
+            let mut warnings = Vec::new();
+            let written = self.apply_object(&call, way.info, config, &mut warnings).await?;
+            return Ok(way.object(if written.created { 201 } else { 200 }, &written.object, &warnings));
+        }
         let kind = PatchType::parse(&media_type)
             .ok_or_else(|| Status::unsupported_media_type(&media_type, &PatchType::MEDIA_TYPES))?;
-        let call = way.call(options::dry_run(way.query, "PatchOptions")?);
-        let validation = options::field_validation(way.query, "PatchOptions")?;
         let bytes = body::read(headers, sent, self.limits.body).await?;
         let decoded = skep_api::schema::decode(&bytes, skep_api::schema::Format::Json)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;

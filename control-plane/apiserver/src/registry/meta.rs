@@ -123,14 +123,9 @@ pub(crate) fn generated_name(base: &str, mut random: u128) -> String {
 /// Gives a new object what only the server may set, and takes away what a client may not.
 pub(crate) fn fill_create(object: &mut Value, uid: &str, now: jiff::Timestamp, generation: bool) {
     let Some(metadata) = metadata(object) else { return };
-    for key in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "resourceVersion",
-        "managedFields",
-        "generation",
-    ] {
+    for key in
+        ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"]
+    {
         metadata.remove(key);
     }
     metadata.insert("uid".into(), uid.into());
@@ -144,7 +139,6 @@ pub(crate) fn fill_create(object: &mut Value, uid: &str, now: jiff::Timestamp, g
 pub(crate) fn fill_update(new: &mut Value, old: &Value) {
     let before = |key: &str| old.get("metadata").and_then(|m| m.get(key)).cloned();
     let Some(metadata) = metadata(new) else { return };
-    metadata.remove("managedFields");
     metadata.remove("selfLink");
     for key in ["resourceVersion", "generation"] {
         match before(key) {
@@ -256,7 +250,7 @@ mod tests {
     fn what_the_server_owns_is_not_the_clients_to_change() {
         let old = json!({"metadata": {"uid": "u", "generation": 3, "resourceVersion": "9",
             "creationTimestamp": "t", "deletionTimestamp": "d", "deletionGracePeriodSeconds": 0}});
-        let mut new = json!({"metadata": {"generation": 7, "managedFields": [], "resourceVersion": "1"}});
+        let mut new = json!({"metadata": {"generation": 7, "selfLink": "/x", "resourceVersion": "1"}});
         fill_update(&mut new, &old);
         assert_eq!(new, old);
     }

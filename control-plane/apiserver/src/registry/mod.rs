@@ -3,6 +3,7 @@
 //! A write goes: checked tree → defaults → strategy's `prepare` → admission → companion → validation → canonical bytes →
 //! one transaction with a condition on the version that was read → answer. Nothing is half-written.
 
+mod applying;
 mod delete;
 pub(crate) mod meta;
 mod page;
@@ -13,6 +14,7 @@ mod selection;
 mod watching;
 mod write;
 
+pub use applying::Configuration;
 pub use delete::Deleted;
 pub use page::Token;
 pub(crate) use page::status_value;
@@ -56,13 +58,21 @@ pub struct Call<'a> {
     pub name: &'a str,
     /// Everything but the write itself.
     pub dry_run: bool,
+    /// Name of the writer for `managedFields`.
+    pub manager: &'a str,
 }
 
 impl<'a> Call<'a> {
     /// What a request is about, by whom; cluster-scoped objects have no namespace, whatever the path says.
-    pub fn of(user: &'a UserInfo, info: &'a RequestInfo, row: &'a Arc<Resource>, dry_run: bool) -> Self {
+    pub fn of(
+        user: &'a UserInfo,
+        info: &'a RequestInfo,
+        row: &'a Arc<Resource>,
+        dry_run: bool,
+        manager: &'a str,
+    ) -> Self {
         let namespace = if row.namespaced() { info.namespace.as_str() } else { "" };
-        Call { user, row, subresource: &info.subresource, namespace, name: &info.name, dry_run }
+        Call { user, row, subresource: &info.subresource, namespace, name: &info.name, dry_run, manager }
     }
 }
 

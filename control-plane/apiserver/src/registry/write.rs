@@ -6,6 +6,7 @@ use crate::cache::store_key;
 use crate::hooks::{Operation, Together, WriteRequest};
 use bytes::Bytes;
 use serde_json::Value;
+use skep_api::apply::{self, Writer};
 use skep_api::schema::{Schema, Schemas, apply_defaults};
 use skep_api::validation::metadata;
 use skep_api::{Context, FieldError, Object, Status};
@@ -62,6 +63,39 @@ impl Call<'_> {
         Object::from_stored(value, revision, &fields).map(Arc::new).map_err(Status::internal)
     }
 
+    /// Works with this write as `managedFields` sees it.
+    pub(super) fn as_writer<T>(&self, now: jiff::Timestamp, work: impl FnOnce(&Writer<'_>) -> T) -> T {
+        let reset: &[&str] = match self.subresource {
+            "" if self.row.subresource("status").is_some() => &["status"],
+            "status" => &["spec"],
+            _ => &[],
+        };
+        work(&Writer {
+            manager: self.manager,
+            api_version: &self.row.gvk.api_version(),
+            subresource: self.subresource,
+            reset,
+            now: &meta::instant(now),
+        })
+    }
+
+    /// What becomes of `managedFields`, which are taken out of `new`.
+    fn managed(
+        &self,
+        operation: apply::Operation,
+        old: Option<&Value>,
+        new: &mut Value,
+        now: jiff::Timestamp,
+    ) -> Result<Option<Value>, Status> {
+        match operation {
+            apply::Operation::Apply => Ok(apply::take_managed(new)),
+            apply::Operation::Update => {
+                let schema = self.schema()?;
+                Ok(self.as_writer(now, |writer| apply::track(schema, old, new, writer)))
+            }
+        }
+    }
+
     pub(super) fn schema(&self) -> Result<Schema<'static>, Status> {
         schema_of(&self.row.schema)
     }
@@ -84,6 +118,17 @@ impl Registry {
     /// Creates an object from a checked tree.
     pub async fn create(
         &self,
+        call: &Call<'_>,
+        body: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        self.create_by(apply::Operation::Update, call, body, warnings).await
+    }
+
+    /// Creates an object. What is applied bears its `managedFields`.
+    pub(super) async fn create_by(
+        &self,
+        by: apply::Operation,
         call: &Call<'_>,
         mut body: Value,
         warnings: &mut Vec<String>,
@@ -113,12 +158,14 @@ impl Registry {
             }
             apply_defaults(call.schema()?, &mut new);
             strategy.default(&mut new);
+            let managed = call.managed(by, None, &mut new, now)?;
             strategy.prepare_create(&mut new, &Context { now, user: &call.user.name });
             let mut told = Vec::new();
             let name = meta::text(&new, "name").to_owned();
             let request = call.write(Operation::Create, &name);
             self.admission.admit(&request, &mut new, None).await?;
             let together = self.together(call, &request, Some(&mut new), None, attempt).await?;
+            apply::put_managed(&mut new, managed, None);
             let mut errors = metadata::validate_create(&new, row.namespaced(), |n, prefix| {
                 strategy.validate_name(n, prefix)
             });
@@ -177,6 +224,17 @@ impl Registry {
         change: &Change<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
+        self.change_by(apply::Operation::Update, call, change, warnings).await
+    }
+
+    /// The same. What an apply makes bears its `managedFields`.
+    pub(super) async fn change_by(
+        &self,
+        by: apply::Operation,
+        call: &Call<'_>,
+        change: &Change<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
         let resource = call.row.group_resource();
         let mut turn = None;
         for attempt in 0..ATTEMPTS {
@@ -188,7 +246,7 @@ impl Registry {
                 .latest(call.row, call.namespace, call.name)?
                 .ok_or_else(|| Status::not_found(&resource, call.name))?;
             let mut told = Vec::new();
-            if let Some(object) = self.try_change(call, change, &current, attempt, &mut told).await? {
+            if let Some(object) = self.try_change((by, change), call, &current, attempt, &mut told).await? {
                 warnings.append(&mut told);
                 return Ok(Written { object, created: false });
             }
@@ -199,8 +257,8 @@ impl Registry {
     /// One attempt; none when somebody came between.
     async fn try_change(
         &self,
+        (by, change): (apply::Operation, &Change<'_>),
         call: &Call<'_>,
-        change: &Change<'_>,
         current: &Arc<Object>,
         attempt: u32,
         told: &mut Vec<String>,
@@ -230,6 +288,7 @@ impl Registry {
         meta::fill_update(&mut new, &old);
         apply_defaults(call.schema()?, &mut new);
         strategy.default(&mut new);
+        let managed = call.managed(by, Some(&old), &mut new, jiff::Timestamp::now())?;
         match call.subresource {
             "" => strategy.prepare_update(&mut new, &old),
             "status" => strategy.prepare_status_update(&mut new, &old),
@@ -241,6 +300,8 @@ impl Registry {
         let request = call.write(Operation::Update, call.name);
         self.admission.admit(&request, &mut new, Some(current)).await?;
         let together = self.together(call, &request, Some(&mut new), Some(current), attempt).await?;
+        apply::take_managed(&mut new);
+        apply::put_managed(&mut new, managed, Some(&old));
         let mut errors = metadata::validate_update(&new, &old);
         match call.subresource {
             "" => {

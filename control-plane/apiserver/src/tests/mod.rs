@@ -1,5 +1,6 @@
 //! The server over a real store, asked as clients ask.
 
+mod applying;
 mod requests;
 mod watches;
 
