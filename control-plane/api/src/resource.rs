@@ -238,6 +238,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Changes an object that stays for a while after its deletion has been asked for (a Namespace's phase).
     fn prepare_delete(&self, _object: &mut Value) {}
 
+    /// Whether a deletion that does not say so leaves dependents in place (`DefaultGarbageCollectionPolicy`).
+    fn orphans_dependents(&self) -> bool {
+        false
+    }
+
     /// Whether a deletion answers the object that is gone instead of a Status (`ReturnDeletedObject`).
     fn returns_deleted(&self) -> bool {
         false

@@ -9,8 +9,10 @@ mod deployment;
 mod endpoints;
 mod endpointslice;
 mod garbage;
+mod job;
 mod namespace;
 mod nodes;
+mod podwriter;
 mod replicaset;
 mod runtime;
 mod services;
@@ -142,6 +144,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     accounts::start(&context);
     replicaset::start(&context);
     deployment::start(&context);
+    job::start(&context);
     endpointslice::start(&context);
     endpoints::start(&context);
     namespace::start(&context);

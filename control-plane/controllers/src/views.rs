@@ -28,6 +28,12 @@ pub(crate) struct PodMeta {
     pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
+impl PodMeta {
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct PodSpec {
@@ -64,6 +70,7 @@ pub(crate) struct PodStatus {
     pub(crate) pod_ip: String,
     #[serde(rename = "podIPs")]
     pub(crate) pod_ips: Vec<PodIp>,
+    pub(crate) init_container_statuses: Vec<ContainerStatus>,
     pub(crate) container_statuses: Vec<ContainerStatus>,
 }
 
@@ -76,7 +83,23 @@ pub(crate) struct PodIp {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct ContainerStatus {
+    pub(crate) name: String,
     pub(crate) restart_count: i64,
+    pub(crate) state: ContainerState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ContainerState {
+    pub(crate) terminated: Option<Terminated>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Terminated {
+    pub(crate) exit_code: i64,
+    pub(crate) finished_at: Option<Timestamp>,
 }
 
 /// A condition of any kind of object.
@@ -87,6 +110,7 @@ pub(crate) struct Condition {
     pub(crate) kind: String,
     pub(crate) status: String,
     pub(crate) reason: String,
+    pub(crate) message: String,
     pub(crate) last_transition_time: Option<Timestamp>,
     pub(crate) last_update_time: Option<Timestamp>,
 }

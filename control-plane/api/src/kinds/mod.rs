@@ -3,6 +3,7 @@
 //!
 //! What the schema says (types, required fields, defaults that depend on nothing) is not said again here.
 
+pub mod batch;
 mod columns;
 pub mod data;
 pub mod endpoints;

@@ -165,6 +165,11 @@ const ROWS: &[Row] = &[
         selectable: &["status.replicas"],
         ..row("apps/v1.ReplicaSet", "replicasets", Namespaced, of::<super::workload::ReplicaSet>)
     },
+    Row {
+        categories: &["all"],
+        below: &[STATUS],
+        ..row("batch/v1.Job", "jobs", Namespaced, of::<super::batch::Job>)
+    },
     row("coordination.k8s.io/v1.Lease", "leases", Namespaced, of::<super::small::Lease>),
     row(
         "discovery.k8s.io/v1.EndpointSlice",

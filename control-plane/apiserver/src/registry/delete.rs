@@ -90,7 +90,7 @@ fn step(row: &Resource, old: &Value, options: &DeleteOptions, now: jiff::Timesta
             }
         }
     }
-    set_finalizers(&mut new, options.propagation);
+    set_finalizers(&mut new, options.propagation.or_else(|| unsaid_policy(row, old)));
     let held = new.pointer("/metadata/finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty())
         || row.strategy.holds(&new);
     let left = new.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
@@ -114,6 +114,15 @@ fn mark(object: &mut Value, now: jiff::Timestamp, grace: i64) {
     if counted {
         meta::bump_generation(object);
     }
+}
+
+/// What happens to dependents where the request does not say: what the object's finalizers say, or else the kind.
+fn unsaid_policy(row: &Resource, object: &Value) -> Option<Propagation> {
+    let said = object
+        .pointer("/metadata/finalizers")
+        .and_then(Value::as_array)
+        .is_some_and(|list| list.iter().filter_map(Value::as_str).any(|f| f == ORPHAN || f == FOREGROUND));
+    (row.strategy.orphans_dependents() && !said).then_some(Propagation::Orphan)
 }
 
 /// The garbage collector's finalizers, as the policy has them; without a policy they stay as they are.
@@ -302,6 +311,23 @@ mod tests {
         let mut freed = marked;
         freed["metadata"]["finalizers"] = json!([]);
         assert!(is_done(&plain, &freed));
+    }
+
+    #[test]
+    fn a_kind_may_leave_its_dependents_behind() {
+        let jobs = ResourceTable::builtin();
+        let jobs = jobs.get("batch", "v1", "jobs").unwrap();
+        let object = json!({"metadata": {"name": "a"}});
+        let Step::Mark(marked) = step(jobs, &object, &options(None, None), at(0)) else {
+            panic!("not marked")
+        };
+        assert_eq!(marked["metadata"]["finalizers"], json!(["orphan"]));
+        assert_eq!(step(jobs, &object, &options(None, Some(Propagation::Background)), at(0)), Step::Remove);
+        let foreground = json!({"metadata": {"finalizers": ["foregroundDeletion"]}});
+        let Step::Mark(marked) = step(jobs, &foreground, &options(None, None), at(0)) else {
+            panic!("not marked")
+        };
+        assert_eq!(marked["metadata"]["finalizers"], json!(["foregroundDeletion"]));
     }
 
     #[test]
