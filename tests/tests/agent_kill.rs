@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -98,28 +98,25 @@ fn no_request_fails_while_the_agent_dies_twenty_times() -> Result<()> {
 fn a_backend_that_went_while_the_agent_was_dead_gets_nothing_after_its_return() -> Result<()> {
     let cluster = TestCluster::start()?;
     let service = cluster.serve("web", 2)?;
+    let pod = cluster.pods_of("web")?[0]["metadata"]["name"].as_str().context("a name")?.to_owned();
+    let hits = || -> Result<u64> {
+        let outcome = cluster.load_from_host(&[&service, "--requests", "40"])?;
+        Ok(outcome.answered.get(&pod).copied().unwrap_or(0))
+    };
+    cluster.wait("the agent to know both backends", || hits().is_ok_and(|hits| hits > 0))?;
     cluster.kill("skep-agent")?;
     // Out of the Service's selection, so that the slice loses it while no agent can see that.
-    let pod = cluster.pods_of("web")?[0]["metadata"]["name"].as_str().context("a name")?.to_owned();
     let path = format!("/api/v1/namespaces/default/pods/{pod}");
     cluster.api.merge(&path, &serde_json::json!({"metadata": {"labels": {"app": "gone"}}}))?.success()?;
     cluster.wait("the slice to lose the pod", || {
         let slices = cluster.api.list("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices");
         slices.is_ok_and(|slices| !slices.iter().any(|slice| slice.to_string().contains(&pod)))
     })?;
-    let hits = || -> Result<u64> {
-        let outcome = cluster.load_from_host(&[&service, "--requests", "40"])?;
-        Ok(outcome.answered.get(&pod).copied().unwrap_or(0))
-    };
     assert!(hits()? > 0, "with no agent the kernel keeps what it knew");
     cluster.start_agent()?;
-    cluster.wait("the agent to be healthy", || cluster.agent_healthy())?;
-    let mut tries = 0;
-    cluster.wait("the removed backend to get nothing", || {
-        tries += 1;
-        hits().is_ok_and(|hits| hits == 0)
-    })?;
-    eprintln!("converged after {tries} looks");
+    let begun = Instant::now();
+    cluster.wait("the removed backend to get nothing", || hits().is_ok_and(|hits| hits == 0))?;
+    eprintln!("converged within {} ms of the restart", begun.elapsed().as_millis());
     for _ in 0..5 {
         assert_eq!(hits()?, 0, "a removed backend came back");
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::layout::Layout;
-use crate::run::{cargo, passthrough, which};
+use crate::run::{captured, cargo, passthrough, which};
 use crate::tools::CARGO_DENY;
 use crate::ui::Table;
 use crate::{builder, kernel, kubectl, prereq, tidy};
@@ -157,6 +157,8 @@ fn walls(gate: &Gate) -> Result<Verdict> {
 
 fn deny(gate: &Gate) -> Result<Verdict> {
     let program = CARGO_DENY.ensure(&gate.layout.tools(), |_| {})?;
+    // It reads the dependencies of every platform, more than a build has brought.
+    captured(cargo().current_dir(&gate.layout.root).args(["fetch", "--locked"]))?;
     let mut deny = crate::run::command(program);
     deny.current_dir(&gate.layout.root);
     passthrough(deny.args(["--offline", "check", "licenses", "bans", "sources"]))?;
