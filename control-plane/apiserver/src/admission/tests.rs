@@ -443,3 +443,84 @@ fn ingresses_get_the_newest_default_class() {
     let named = json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}, "spec": {}});
     assert!(!wanted(&named));
 }
+
+/// Ranges and classes are found where they are stored.
+#[tokio::test]
+async fn what_is_stored_is_applied() {
+    use crate::cache::{Caches, store_key};
+    use crate::hooks::Admission;
+    use skep_store::{Config, Op, Store, Txn};
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(Config::new(dir.path())).await.unwrap();
+    let caches = Caches::start(store.clone(), ResourceTable::builtin()).await.unwrap();
+    let put = |group: &'static str, plural: &'static str, namespace: &str, object: Value| Op::Put {
+        key: store_key(&skep_api::GroupResource::new(group, plural), namespace, "a").into(),
+        value: object.to_string().into(),
+    };
+    let range = |namespace: &str, most: &str| {
+        put(
+            "",
+            "limitranges",
+            namespace,
+            json!({"metadata": {"name": "a", "namespace": namespace},
+            "spec": {"limits": [{"type": "Container", "max": {"cpu": most}, "default": {"cpu": most}}]}}),
+        )
+    };
+    let marked = json!({"ingressclass.kubernetes.io/is-default-class": "true"});
+    let ops = vec![
+        range("d", "2"),
+        range("other", "1"),
+        put("", "namespaces", "", json!({"metadata": {"name": "a"}})),
+        put(
+            "node.k8s.io",
+            "runtimeclasses",
+            "",
+            json!({"metadata": {"name": "a"}, "overhead": {"podFixed": {"cpu": "1"}}}),
+        ),
+        put(
+            "networking.k8s.io",
+            "ingressclasses",
+            "",
+            json!({"metadata": {"name": "a", "annotations": marked}}),
+        ),
+    ];
+    store.txn(Txn { compare: Vec::new(), ops }).await.unwrap();
+    let namespace = Op::Put {
+        key: store_key(&skep_api::GroupResource::new("", "namespaces"), "", "d").into(),
+        value: json!({"metadata": {"name": "d"}}).to_string().into(),
+    };
+    let account = Op::Put {
+        key: store_key(&skep_api::GroupResource::new("", "serviceaccounts"), "d", "default").into(),
+        value: json!({"metadata": {"name": "default", "namespace": "d"}}).to_string().into(),
+    };
+    store.txn(Txn { compare: Vec::new(), ops: vec![namespace, account] }).await.unwrap();
+    caches.fresh().await.unwrap();
+    let admission = super::BuiltIn::new(caches);
+    let (user, table) = (root(), ResourceTable::builtin());
+    let request = |resource| WriteRequest {
+        user: &user,
+        resource,
+        subresource: "",
+        operation: Operation::Create,
+        namespace: "d",
+        name: "x",
+        dry_run: false,
+    };
+
+    let mut pod =
+        json!({"metadata": {"name": "x"}, "spec": {"runtimeClassName": "a", "containers": [{"name": "c"}]}});
+    let pods = request(table.get("", "v1", "pods").unwrap());
+    admission.admit(&pods, &mut pod, None).await.unwrap();
+    assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["cpu"], "2");
+    assert_eq!(pod["spec"]["overhead"], json!({"cpu": "1"}));
+    admission.validate(&pods, Some(&pod), None, &mut Vec::new()).await.unwrap();
+    pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] = "3".into();
+    let status = admission.validate(&pods, Some(&pod), None, &mut Vec::new()).await.unwrap_err();
+    assert!(status.message.ends_with("maximum cpu usage per Container is 2, but limit is 3"), "{status}");
+
+    let mut ingress = json!({"metadata": {"name": "x"}, "spec": {}});
+    let ingresses = request(table.get("networking.k8s.io", "v1", "ingresses").unwrap());
+    admission.admit(&ingresses, &mut ingress, None).await.unwrap();
+    assert_eq!(ingress["spec"]["ingressClassName"], "a");
+}
