@@ -21,6 +21,7 @@ pub mod service;
 pub mod small;
 pub mod storage;
 mod table;
+pub mod template;
 pub mod workload;
 
 pub use rows::builtin;

@@ -133,6 +133,19 @@ const ROWS: &[Row] = &[
         ],
         ..row("v1.Pod", "pods", Namespaced, of::<super::pod::Pod>)
     },
+    row("v1.PodTemplate", "podtemplates", Namespaced, of::<super::template::PodTemplate>),
+    Row {
+        short: &["rc"],
+        categories: &["all"],
+        below: &[STATUS, SCALE],
+        selectable: &["status.replicas"],
+        ..row(
+            "v1.ReplicationController",
+            "replicationcontrollers",
+            Namespaced,
+            of::<super::template::ReplicationController>,
+        )
+    },
     Row { selectable: &["type"], ..row("v1.Secret", "secrets", Namespaced, of::<super::data::Secret>) },
     Row {
         short: &["sa"],

@@ -19,7 +19,11 @@ pub fn read(object: &Value) -> Value {
         "spec": {"replicas": spec.get("replicas").int().unwrap_or(0)},
         "status": {"replicas": status.get("replicas").int().unwrap_or(0)},
     });
-    let text = selector::format(spec.get("selector").value());
+    // A ReplicationController has labels where other kinds have a structure.
+    let wanted = spec.get("selector");
+    let labels = wanted.entries().any(|(_, value)| !value.text().is_empty());
+    let as_structure = labels.then(|| json!({"matchLabels": wanted.json()}));
+    let text = selector::format(as_structure.as_ref().or(wanted.value()));
     if !text.starts_with('<') {
         out["status"]["selector"] = text.into();
     }
@@ -72,6 +76,8 @@ mod tests {
         assert_eq!(written["spec"]["replicas"], 7);
         assert_eq!(written["metadata"]["resourceVersion"], "4");
         assert_eq!(written["kind"], "Deployment");
+        let controller = json!({"spec": {"selector": {"b": "c", "app": "web"}}});
+        assert_eq!(read(&controller)["status"]["selector"], "app=web,b=c");
         assert_eq!(validate(&scale), []);
         scale["spec"]["replicas"] = (-1).into();
         assert_eq!(validate(&scale)[0].path.as_str(), "spec.replicas");

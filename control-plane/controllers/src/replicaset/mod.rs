@@ -1,4 +1,4 @@
-//! Keeps as many pods as a ReplicaSet asks for.
+//! Keeps as many pods as a ReplicaSet, or a ReplicationController, asks for.
 
 mod plan;
 
@@ -14,10 +14,46 @@ use skep_api::{LabelSelector, Object, Status};
 use skep_client::{Client, Collection, DeleteOptions, Informer, Patch, Recorder, WriteOptions};
 use std::sync::Arc;
 
-const API_VERSION: &str = "apps/v1";
-const KIND: &str = "ReplicaSet";
+/// What tells the two kinds apart: names, and how the selector is written.
+struct Kind {
+    api_version: &'static str,
+    name: &'static str,
+    plural: &'static str,
+    controller: &'static str,
+    selector: fn(&Value) -> Option<LabelSelector>,
+    /// Whether the status has a number for pods that are going away.
+    tells_terminating: bool,
+}
+
+static REPLICA_SET: Kind = Kind {
+    api_version: "apps/v1",
+    name: "ReplicaSet",
+    plural: "replicasets",
+    controller: "replicaset-controller",
+    selector: |selector| LabelSelector::from_structure(Some(selector)),
+    tells_terminating: true,
+};
+
+static REPLICATION_CONTROLLER: Kind = Kind {
+    api_version: "v1",
+    name: "ReplicationController",
+    plural: "replicationcontrollers",
+    controller: "replication-controller",
+    selector: |labels| LabelSelector::from_structure(Some(&json!({"matchLabels": labels}))),
+    tells_terminating: false,
+};
+
+impl Kind {
+    fn collection(&self) -> Collection {
+        match self.api_version.split_once('/') {
+            Some((group, version)) => Collection::of(group, version, self.plural),
+            None => Collection::core(self.plural),
+        }
+    }
+}
 
 struct Controller {
+    kind: &'static Kind,
     client: Arc<dyn Client>,
     sets: Informer,
     pods: Informer,
@@ -25,19 +61,26 @@ struct Controller {
     writes: OwnWrites,
 }
 
-/// Starts the controller.
+/// Starts the controllers of both kinds.
 pub(crate) fn start(context: &Context) {
-    let client = context.client("replicaset-controller");
+    for kind in [&REPLICA_SET, &REPLICATION_CONTROLLER] {
+        start_for(kind, context);
+    }
+}
+
+fn start_for(kind: &'static Kind, context: &Context) {
+    let client = context.client(kind.controller);
     let controller = Arc::new(Controller {
-        events: Recorder::start(client.clone(), "replicaset-controller", ""),
+        kind,
+        events: Recorder::start(client.clone(), kind.controller, ""),
         client,
-        sets: context.informers.replica_sets.clone(),
+        sets: context.informers.of(&kind.collection()),
         pods: context.informers.pods.clone(),
         writes: OwnWrites::default(),
     });
     let queue = Queue::default();
     feed_self(&controller.sets, &queue);
-    feed_owner(&controller.pods, &queue, KIND);
+    feed_owner(&controller.pods, &queue, kind.name);
     let sets = controller.sets.clone();
     // A pod that nobody manages may belong to any set of its namespace.
     feed(&controller.pods, &queue, move |change| {
@@ -49,7 +92,7 @@ pub(crate) fn start(context: &Context) {
             .map(|s| Key::of(&s))
             .collect()
     });
-    work("replicaset", &queue, 5, move |key| {
+    work(kind.controller, &queue, 5, move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
     });
@@ -67,7 +110,7 @@ impl Controller {
         let Some(object) = self.sets.get(&key.namespace, &key.name) else { return Ok(None) };
         let tree = object.value();
         let spec: Spec = serde_json::from_value(tree["spec"].clone()).map_err(Status::internal)?;
-        let Some(selector) = LabelSelector::from_structure(Some(&spec.selector)) else { return Ok(None) };
+        let Some(selector) = (self.kind.selector)(&spec.selector) else { return Ok(None) };
         let members = pods_of(&self.pods, &key.namespace, &object.meta().uid, &selector);
         let plan = plan(&Input {
             uid: &object.meta().uid,
@@ -85,7 +128,8 @@ impl Controller {
 
     async fn carry_out(&self, key: &Key, set: &Object, spec: &Spec, plan: &Plan) -> Result<(), Status> {
         let pods = pods().within(&*key.namespace);
-        let owner = controller_reference(API_VERSION, KIND, &set.meta().name, &set.meta().uid);
+        let owner =
+            controller_reference(self.kind.api_version, self.kind.name, &set.meta().name, &set.meta().uid);
         for name in &plan.adopt {
             let patch = json!({"metadata": {"ownerReferences": [owner]}});
             self.patch_pod(key, name, Patch::Strategic(patch)).await?;
@@ -96,7 +140,7 @@ impl Controller {
             self.patch_pod(key, name, Patch::Strategic(gone)).await?;
         }
         self.create(key, set, &pod_from(&spec.template, &set.meta().name, owner), plan.create).await?;
-        let about = reference(API_VERSION, KIND, set);
+        let about = reference(self.kind.api_version, self.kind.name, set);
         let deletions = plan.delete.iter().map(|name| {
             let (pods, about) = (&pods, &about);
             async move {
@@ -122,7 +166,7 @@ impl Controller {
     /// Creates pods in batches that double in size, so that a quota that is used up is met once and not
     /// five hundred times.
     async fn create(&self, key: &Key, set: &Object, pod: &Value, count: usize) -> Result<(), Status> {
-        let about = reference(API_VERSION, KIND, set);
+        let about = reference(self.kind.api_version, self.kind.name, set);
         let pods = pods().within(&*key.namespace);
         let options = WriteOptions::default();
         let (mut left, mut batch) = (count, 1);
@@ -173,6 +217,9 @@ impl Controller {
         failure: Option<&Status>,
     ) -> Result<(), Status> {
         let mut status = plan.counts.clone();
+        if let Some(map) = status.as_object_mut().filter(|_| !self.kind.tells_terminating) {
+            map.remove("terminatingReplicas");
+        }
         if let Some(condition) = failure_condition(&tree["status"], plan, failure) {
             status["conditions"] = json!([condition]);
         }
@@ -180,8 +227,7 @@ impl Controller {
             return Ok(());
         }
         tree["status"] = status;
-        let target =
-            Collection::of("apps", "v1", "replicasets").item(&key.namespace, &key.name).sub("status");
+        let target = self.kind.collection().item(&key.namespace, &key.name).sub("status");
         match self.client.update(&target, tree, &WriteOptions::default()).await {
             Err(status) if !status.is_not_found() => Err(status),
             _ => Ok(()),
@@ -201,4 +247,20 @@ fn failure_condition(old: &Value, plan: &Plan, failure: Option<&Status>) -> Opti
         "type": "ReplicaFailure", "status": "True", "reason": reason, "message": failure.message,
         "lastTransitionTime": views::time(Timestamp::now()),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_read_as_each_kind_writes_them() {
+        let labels: std::collections::BTreeMap<Box<str>, Box<str>> = [("app".into(), "web".into())].into();
+        let set = (REPLICA_SET.selector)(&json!({"matchLabels": {"app": "web"}})).unwrap();
+        let controller = (REPLICATION_CONTROLLER.selector)(&json!({"app": "web"})).unwrap();
+        assert!(set.matches(&labels) && controller.matches(&labels));
+        assert!(!(REPLICATION_CONTROLLER.selector)(&json!({"app": "api"})).unwrap().matches(&labels));
+        assert_eq!(REPLICATION_CONTROLLER.collection().path(), "/api/v1/replicationcontrollers");
+        assert_eq!(REPLICA_SET.collection().path(), "/apis/apps/v1/replicasets");
+    }
 }
