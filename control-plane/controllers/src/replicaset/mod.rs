@@ -2,16 +2,16 @@
 
 mod plan;
 
-use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, feed_owner, feed_self, work};
+use crate::podwriter::PodWriter;
+use crate::runtime::{CATCH_UP, Key, Outcome, Queue, feed, feed_owner, feed_self, work};
 use crate::views::{self, controller_reference, reference};
 use crate::{Context, pods_of};
-use futures::future::join_all;
 use jiff::Timestamp;
 pub(crate) use plan::pod_from;
 use plan::{Input, Plan, Spec, plan};
 use serde_json::{Value, json};
 use skep_api::{LabelSelector, Object, Status};
-use skep_client::{Client, Collection, DeleteOptions, Informer, Patch, Recorder, WriteOptions};
+use skep_client::{Client, Collection, Informer, WriteOptions};
 use std::sync::Arc;
 
 /// What tells the two kinds apart: names, and how the selector is written.
@@ -57,8 +57,7 @@ struct Controller {
     client: Arc<dyn Client>,
     sets: Informer,
     pods: Informer,
-    events: Recorder,
-    writes: OwnWrites,
+    pod: PodWriter,
 }
 
 /// Starts the controllers of both kinds.
@@ -72,11 +71,10 @@ fn start_for(kind: &'static Kind, context: &Context) {
     let client = context.client(kind.controller);
     let controller = Arc::new(Controller {
         kind,
-        events: Recorder::start(client.clone(), kind.controller, ""),
+        pod: PodWriter::new(client.clone(), kind.controller),
         client,
         sets: context.informers.of(&kind.collection()),
         pods: context.informers.pods.clone(),
-        writes: OwnWrites::default(),
     });
     let queue = Queue::default();
     feed_self(&controller.sets, &queue);
@@ -98,13 +96,9 @@ fn start_for(kind: &'static Kind, context: &Context) {
     });
 }
 
-fn pods() -> Collection {
-    Collection::core("pods")
-}
-
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Outcome {
-        if !self.writes.seen(key, &self.pods) {
+        if !self.pod.writes.seen(key, &self.pods) {
             return Ok(Some(CATCH_UP));
         }
         let Some(object) = self.sets.get(&key.namespace, &key.name) else { return Ok(None) };
@@ -127,86 +121,20 @@ impl Controller {
     }
 
     async fn carry_out(&self, key: &Key, set: &Object, spec: &Spec, plan: &Plan) -> Result<(), Status> {
-        let pods = pods().within(&*key.namespace);
         let owner =
             controller_reference(self.kind.api_version, self.kind.name, &set.meta().name, &set.meta().uid);
         for name in &plan.adopt {
-            let patch = json!({"metadata": {"ownerReferences": [owner]}});
-            self.patch_pod(key, name, Patch::Strategic(patch)).await?;
+            self.pod.patch(key, name, json!({"metadata": {"ownerReferences": [owner]}})).await?;
         }
         for name in &plan.release {
             let gone =
                 json!({"metadata": {"ownerReferences": [{"$patch": "delete", "uid": set.meta().uid}]}});
-            self.patch_pod(key, name, Patch::Strategic(gone)).await?;
+            self.pod.patch(key, name, gone).await?;
         }
-        self.create(key, set, &pod_from(&spec.template, &set.meta().name, owner), plan.create).await?;
         let about = reference(self.kind.api_version, self.kind.name, set);
-        let deletions = plan.delete.iter().map(|name| {
-            let (pods, about) = (&pods, &about);
-            async move {
-                match self.client.delete(&pods.object(name.as_str()), &DeleteOptions::default()).await {
-                    Ok(left) => {
-                        if let Some(left) = left {
-                            self.writes.note(key, left.revision());
-                        }
-                        self.events.normal(about, "SuccessfulDelete", format!("Deleted pod: {name}"));
-                        Ok(())
-                    }
-                    Err(status) if status.is_not_found() => Ok(()),
-                    Err(status) => {
-                        self.events.warning(about, "FailedDelete", format!("Error deleting: {status}"));
-                        Err(status)
-                    }
-                }
-            }
-        });
-        join_all(deletions).await.into_iter().collect()
-    }
-
-    /// Creates pods in batches that double in size, so that a quota that is used up is met once and not
-    /// five hundred times.
-    async fn create(&self, key: &Key, set: &Object, pod: &Value, count: usize) -> Result<(), Status> {
-        let about = reference(self.kind.api_version, self.kind.name, set);
-        let pods = pods().within(&*key.namespace);
-        let options = WriteOptions::default();
-        let (mut left, mut batch) = (count, 1);
-        while left > 0 {
-            let now = batch.min(left);
-            let calls = (0..now).map(|_| self.client.create(&pods, pod.clone(), &options));
-            let mut failed = None;
-            for result in join_all(calls).await {
-                match result {
-                    Ok(pod) => {
-                        self.writes.note(key, pod.revision());
-                        self.events.normal(
-                            &about,
-                            "SuccessfulCreate",
-                            format!("Created pod: {}", pod.meta().name),
-                        );
-                    }
-                    Err(status) => failed = Some(status),
-                }
-            }
-            if let Some(status) = failed {
-                self.events.warning(&about, "FailedCreate", format!("Error creating: {status}"));
-                return Err(status);
-            }
-            left -= now;
-            batch *= 2;
-        }
-        Ok(())
-    }
-
-    async fn patch_pod(&self, key: &Key, name: &str, patch: Patch) -> Result<(), Status> {
-        let target = pods().item(&key.namespace, name);
-        match self.client.patch(&target, &patch, &WriteOptions::default()).await {
-            Ok(pod) => {
-                self.writes.note(key, pod.revision());
-                Ok(())
-            }
-            Err(status) if status.is_not_found() => Ok(()),
-            Err(status) => Err(status),
-        }
+        let missing = vec![pod_from(&spec.template, &set.meta().name, owner); plan.create];
+        self.pod.create(key, &about, &missing).await.map_err(|(_, status)| status)?;
+        self.pod.delete(key, &about, &plan.delete).await
     }
 
     async fn write_status(
