@@ -10,13 +10,15 @@ use serde_json::Value;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// Roles, within a namespace.
+/// Both kinds of roles: those within a namespace, and those of the cluster.
 #[derive(Debug, Default)]
-pub struct Role;
+pub struct Roles<const NAMESPACED: bool>;
+
+/// Roles, within a namespace.
+pub type Role = Roles<true>;
 
 /// ClusterRoles.
-#[derive(Debug, Default)]
-pub struct ClusterRole;
+pub type ClusterRole = Roles<false>;
 
 fn rules(errors: &mut Errors, root: &At<'_, '_>, namespaced: bool) {
     for rule in root.get("rules").items() {
@@ -43,57 +45,28 @@ fn rules(errors: &mut Errors, root: &At<'_, '_>, namespaced: bool) {
     }
 }
 
-/// Name and the moment of creation: upstream shows no age of roles.
-fn role_columns() -> Vec<Column> {
-    vec![name(), created_at()]
-}
-
-fn role_cells(object: &Value) -> Vec<Value> {
-    let at = object.pointer("/metadata/creationTimestamp").cloned();
-    vec![table::name(object), at.unwrap_or_else(|| "".into())]
-}
-
-impl Strategy for Role {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        rules(&mut errors, &At::root(object), true);
-        errors.done()
+/// Of which ClusterRoles the rules of a ClusterRole are put together.
+fn aggregation(errors: &mut Errors, root: &At<'_, '_>) {
+    let rule = root.get("aggregationRule");
+    let selectors = rule.get("clusterRoleSelectors");
+    if rule.present() && selectors.is_empty() {
+        let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        errors.required(&selectors, why);
     }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        path_segment(name, prefix)
-    }
-
-    fn create_on_update(&self) -> bool {
-        true
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        role_columns()
-    }
-
-    fn cells(&self, object: &Value, _now: jiff::Timestamp) -> Vec<Value> {
-        role_cells(object)
+    for at in selectors.items() {
+        selector::validate(errors, &at);
     }
 }
 
-impl Strategy for ClusterRole {
+impl<const NAMESPACED: bool> Strategy for Roles<NAMESPACED> {
     fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
-        rules(&mut errors, &root, false);
-        let aggregation = root.get("aggregationRule");
-        let selectors = aggregation.get("clusterRoleSelectors");
-        if aggregation.present() && selectors.is_empty() {
-            let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
-            errors.required(&selectors, why);
-        }
-        for at in selectors.items() {
-            selector::validate(&mut errors, &at);
+        rules(&mut errors, &root, NAMESPACED);
+        if !NAMESPACED {
+            aggregation(&mut errors, &root);
         }
         errors.done()
     }
@@ -106,12 +79,14 @@ impl Strategy for ClusterRole {
         true
     }
 
+    /// Name and the moment of creation: upstream shows no age of roles.
     fn columns(&self) -> Vec<Column> {
-        role_columns()
+        vec![name(), created_at()]
     }
 
     fn cells(&self, object: &Value, _now: jiff::Timestamp) -> Vec<Value> {
-        role_cells(object)
+        let at = object.pointer("/metadata/creationTimestamp").cloned();
+        vec![table::name(object), at.unwrap_or_else(|| "".into())]
     }
 }
 
@@ -258,8 +233,8 @@ mod tests {
     #[test]
     fn roles() {
         let good = json!({"rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]});
-        assert_eq!(Role.validate(&good), []);
-        assert_eq!(ClusterRole.validate(&good), []);
+        assert_eq!(Role {}.validate(&good), []);
+        assert_eq!(ClusterRole {}.validate(&good), []);
         for (rule, wrong) in [
             (
                 json!({"apiGroups": [""], "resources": ["pods"]}),
@@ -272,18 +247,18 @@ mod tests {
                 "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced",
             ),
         ] {
-            let text = shown(&Role.validate(&json!({"rules": [rule]})));
+            let text = shown(&Role {}.validate(&json!({"rules": [rule]})));
             assert!(text.starts_with(wrong), "{text}");
         }
         let urls = json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz"]}]});
-        assert_eq!(ClusterRole.validate(&urls), []);
+        assert_eq!(ClusterRole {}.validate(&urls), []);
         let none = json!({"aggregationRule": {}});
         assert!(
-            shown(&ClusterRole.validate(&none))
+            shown(&ClusterRole {}.validate(&none))
                 .starts_with("aggregationRule.clusterRoleSelectors: Required value")
         );
-        assert!(Role.validate_name("system:node", false).is_empty());
-        assert!(!Role.validate_name("a/b", false).is_empty());
+        assert!(Role {}.validate_name("system:node", false).is_empty());
+        assert!(!Role {}.validate_name("a/b", false).is_empty());
     }
 
     #[test]
