@@ -55,10 +55,9 @@ impl Strategy for LocalSubjectAccess {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        errors.extend(SubjectAccess.validate(object));
         let root = At::root(object);
         let spec = root.get("spec");
-        attributes(&mut errors, &spec);
-        subject(&mut errors, &spec);
         let resource = spec.get("resourceAttributes");
         let namespace = resource.get("namespace");
         if resource.present() && namespace.text() != root.get("metadata").get("namespace").text() {
