@@ -2,7 +2,7 @@
 
 use crate::resource::Column;
 use crate::table::{column, wide};
-use crate::validation::At;
+use crate::validation::{At, selector};
 use serde_json::Value;
 
 /// The primary column.
@@ -48,6 +48,18 @@ pub(super) fn container_cells(template: &At<'_, '_>) -> [Value; 2] {
         list.items().map(|c| c.get(field).text().to_owned()).collect::<Vec<_>>().join(",").into()
     };
     [join("name"), join("image")]
+}
+
+/// [`containers`], and the selector that finds the pods.
+pub(super) fn selected() -> [Column; 3] {
+    let [names, images] = containers();
+    [names, images, wide("Selector", "string", "Labels of the pods.")]
+}
+
+/// The cells of [`selected`], of a `spec` with a template and a label selector.
+pub(super) fn selected_cells(spec: &At<'_, '_>) -> [Value; 3] {
+    let [names, images] = container_cells(&spec.get("template"));
+    [names, images, selector::format(spec.get("selector").value()).into()]
 }
 
 /// Labels as `a=b,c=d`, keys sorted; `<none>` where there are none.

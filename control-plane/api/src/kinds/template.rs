@@ -1,6 +1,6 @@
 //! ReplicationControllers and PodTemplates (`pkg/apis/core/validation`, `pkg/registry/core`).
 
-use super::columns::{container_cells, containers, count, label_text, name};
+use super::columns::{container_cells, containers, label_text, name};
 use super::{pod, workload};
 use crate::field::FieldError;
 use crate::resource::{Column, Strategy};
@@ -78,18 +78,7 @@ impl Strategy for ReplicationController {
 
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
         let root = At::root(object);
-        let (spec, status) = (root.get("spec"), root.get("status"));
-        let [names, images] = container_cells(&spec.get("template"));
-        vec![
-            table::name(object),
-            count(&spec.get("replicas")),
-            count(&status.get("replicas")),
-            count(&status.get("readyReplicas")),
-            table::age(object, now),
-            names,
-            images,
-            label_text(&spec.get("selector")),
-        ]
+        workload::replica_cells(object, now, label_text(&root.get("spec").get("selector")))
     }
 }
 

@@ -1,10 +1,10 @@
 //! Deployments and ReplicaSets, and what all kinds with a pod template share.
 
-use super::columns::{age, container_cells, containers, count, name};
+use super::columns::{age, container_cells, count, name, selected, selected_cells};
 use super::pod;
 use crate::field::FieldError;
 use crate::resource::{Column, Strategy};
-use crate::table::{self, column, wide};
+use crate::table::{self, column};
 use crate::validation::metadata::desired_state_changed;
 use crate::validation::{At, Errors, annotations, labels, same, selector, text};
 use serde_json::Value;
@@ -182,7 +182,7 @@ impl Strategy for Deployment {
     }
 
     fn columns(&self) -> Vec<Column> {
-        let [names, images] = containers();
+        let [names, images, selector] = selected();
         vec![
             name(),
             column("Ready", "string", "Number of the pod with ready state"),
@@ -191,7 +191,7 @@ impl Strategy for Deployment {
             age(),
             names,
             images,
-            wide("Selector", "string", "Labels of the pods."),
+            selector,
         ]
     }
 
@@ -200,7 +200,7 @@ impl Strategy for Deployment {
         let (spec, status) = (root.get("spec"), root.get("status"));
         let number = |at: At<'_, '_>| at.int().unwrap_or(0);
         let ready = format!("{}/{}", number(status.get("readyReplicas")), number(spec.get("replicas")));
-        let [names, images] = container_cells(&spec.get("template"));
+        let [names, images, selector] = selected_cells(&spec);
         vec![
             table::name(object),
             ready.into(),
@@ -209,7 +209,7 @@ impl Strategy for Deployment {
             table::age(object, now),
             names,
             images,
-            selector::format(spec.get("selector").value()).into(),
+            selector,
         ]
     }
 }
@@ -244,6 +244,23 @@ fn same_selector(new: &Value, old: &Value) -> Vec<FieldError> {
     let (new, old) = (At::root(new), At::root(old));
     errors.immutable(&new.get("spec").get("selector"), &old.get("spec").get("selector"));
     errors.done()
+}
+
+/// What the table says of a set of replicas, the selector behind it as its kind writes it.
+pub(super) fn replica_cells(object: &Value, now: jiff::Timestamp, selector: Value) -> Vec<Value> {
+    let root = At::root(object);
+    let (spec, status) = (root.get("spec"), root.get("status"));
+    let [names, images] = container_cells(&spec.get("template"));
+    vec![
+        table::name(object),
+        count(&spec.get("replicas")),
+        count(&status.get("replicas")),
+        count(&status.get("readyReplicas")),
+        table::age(object, now),
+        names,
+        images,
+        selector,
+    ]
 }
 
 /// ReplicaSets.
@@ -294,7 +311,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn columns(&self) -> Vec<Column> {
-        let [names, images] = containers();
+        let [names, images, selector] = selected();
         vec![
             name(),
             column("Desired", "integer", "Pods that should be."),
@@ -303,24 +320,13 @@ impl Strategy for ReplicaSet {
             age(),
             names,
             images,
-            wide("Selector", "string", "Labels of the pods."),
+            selector,
         ]
     }
 
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
-        let root = At::root(object);
-        let (spec, status) = (root.get("spec"), root.get("status"));
-        let [names, images] = container_cells(&spec.get("template"));
-        vec![
-            table::name(object),
-            count(&spec.get("replicas")),
-            count(&status.get("replicas")),
-            count(&status.get("readyReplicas")),
-            table::age(object, now),
-            names,
-            images,
-            selector::format(spec.get("selector").value()).into(),
-        ]
+        let selector = selector::format(object.pointer("/spec/selector"));
+        replica_cells(object, now, selector.into())
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::{spec, status};
 use crate::field::FieldError;
-use crate::kinds::columns::{age, container_cells, containers, name};
+use crate::kinds::columns::{age, name, selected, selected_cells};
 use crate::kinds::{keep, workload};
 use crate::names::dns1123_label;
 use crate::resource::{Column, Context, Strategy};
-use crate::table::{self, column, human_duration, wide};
+use crate::table::{self, column, human_duration};
 use crate::validation::{At, Errors, same, selector};
 use serde_json::{Map, Value, json};
 
@@ -118,7 +118,7 @@ impl Strategy for Job {
     }
 
     fn columns(&self) -> Vec<Column> {
-        let [names, images] = containers();
+        let [names, images, selector] = selected();
         vec![
             name(),
             column("Status", "string", "Status of the job."),
@@ -127,7 +127,7 @@ impl Strategy for Job {
             age(),
             names,
             images,
-            wide("Selector", "string", "Labels of the pods."),
+            selector,
         ]
     }
 
@@ -145,7 +145,7 @@ impl Strategy for Job {
         let duration = at("startTime").map_or(String::new(), |start| {
             human_duration(at("completionTime").unwrap_or(now).as_second() - start.as_second())
         });
-        let [names, images] = container_cells(&spec.get("template"));
+        let [names, images, selector] = selected_cells(&spec);
         vec![
             table::name(object),
             state(&root).into(),
@@ -154,7 +154,7 @@ impl Strategy for Job {
             table::age(object, now),
             names,
             images,
-            selector::format(spec.get("selector").value()).into(),
+            selector,
         ]
     }
 }
