@@ -162,7 +162,8 @@ pub trait Strategy: Send + Sync + 'static {
     /// Defaults that depend on other fields, beyond those in the schema.
     fn default(&self, _object: &mut Value) {}
 
-    /// Drops what a client may not set at creation (status, by default).
+    /// Drops what a client may not set at creation (status, by default). A kind whose schema has no status need not
+    /// say so: unknown fields are gone by then.
     fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
         if let Some(map) = object.as_object_mut() {
             map.remove("status");

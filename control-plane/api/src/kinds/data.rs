@@ -2,7 +2,7 @@
 
 use super::columns::{age, name};
 use crate::field::{FieldError, Path};
-use crate::resource::{Column, Context, Strategy};
+use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
 use crate::validation::{At, Errors, same, text};
 use base64::Engine;
@@ -87,8 +87,6 @@ impl Strategy for Secret {
             data[key] = STANDARD.encode(value.as_str().unwrap_or_default()).into();
         }
     }
-
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
 
     /// The type stays what it was where an update leaves it out.
     fn prepare_update(&self, new: &mut Value, old: &Value) {

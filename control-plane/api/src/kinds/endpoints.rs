@@ -4,7 +4,7 @@ use super::columns::{age, name, some_of};
 use super::pod::PROTOCOLS;
 use crate::field::FieldError;
 use crate::names::{dns1123_label, dns1123_subdomain};
-use crate::resource::{Column, Context, Strategy};
+use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
 use crate::validation::metadata::desired_state_changed;
 use crate::validation::{At, Errors, labels, port_number, same, text};
@@ -17,8 +17,6 @@ use std::net::IpAddr;
 pub struct Endpoints;
 
 impl Strategy for Endpoints {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         for subset in At::root(object).get("subsets").items() {
@@ -126,8 +124,6 @@ const TOPOLOGY_MAX: usize = 16;
 const HINTS_MAX: usize = 8;
 
 impl Strategy for EndpointSlice {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn has_generation(&self) -> bool {
         true
     }

@@ -2,7 +2,7 @@
 
 use crate::field::FieldError;
 use crate::quantity::Quantity;
-use crate::resource::{Context, Strategy};
+use crate::resource::Strategy;
 use crate::validation::resources::{container_resource_name, may_overcommit, quantity, resource_name};
 use crate::validation::{At, Errors, text};
 use serde_json::{Map, Value};
@@ -43,10 +43,6 @@ impl Strategy for LimitRange {
             }
         }
     }
-
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();

@@ -3,7 +3,7 @@
 use super::columns::{age, name};
 use crate::field::FieldError;
 use crate::names::{dns1123_label, dns1123_subdomain, path_segment};
-use crate::resource::{Column, Context, Strategy};
+use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
 use crate::validation::{At, Errors, port_number, selector, text};
 use serde_json::{Value, json};
@@ -25,10 +25,6 @@ impl Strategy for NetworkPolicy {
             spec.insert("policyTypes".into(), types);
         }
     }
-
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
@@ -359,10 +355,6 @@ const CONTROLLER_MAX: usize = 250;
 pub const DEFAULT_INGRESS_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 
 impl Strategy for IngressClass {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);

@@ -3,7 +3,7 @@
 use super::columns::{age, created_at, name};
 use crate::field::FieldError;
 use crate::names::{dns1123_subdomain, path_segment};
-use crate::resource::{Column, Context, Strategy};
+use crate::resource::{Column, Strategy};
 use crate::table::{self, column, wide};
 use crate::validation::{At, Errors, same, selector};
 use serde_json::Value;
@@ -59,8 +59,6 @@ fn aggregation(errors: &mut Errors, root: &At<'_, '_>) {
 }
 
 impl<const NAMESPACED: bool> Strategy for Roles<NAMESPACED> {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
@@ -194,8 +192,6 @@ impl<const NAMESPACED: bool> Strategy for Binding<NAMESPACED> {
     fn default(&self, object: &mut Value) {
         default_binding(object);
     }
-
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();

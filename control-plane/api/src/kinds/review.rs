@@ -1,7 +1,7 @@
 //! Questions that are answered and not stored (`authorization.k8s.io`, `authentication.k8s.io`).
 
 use crate::field::FieldError;
-use crate::resource::{Context, Strategy};
+use crate::resource::Strategy;
 use crate::validation::{At, Errors};
 use serde_json::Value;
 
@@ -38,8 +38,6 @@ fn subject(errors: &mut Errors, spec: &At<'_, '_>) {
 }
 
 impl Strategy for SubjectAccess {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
@@ -51,8 +49,6 @@ impl Strategy for SubjectAccess {
 }
 
 impl Strategy for LocalSubjectAccess {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         errors.extend(SubjectAccess.validate(object));
@@ -76,8 +72,6 @@ impl Strategy for LocalSubjectAccess {
 }
 
 impl Strategy for SelfSubjectAccess {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         attributes(&mut errors, &At::root(object).get("spec"));

@@ -3,7 +3,7 @@
 use super::columns::{age, name};
 use crate::field::FieldError;
 use crate::names::dns1123_label;
-use crate::resource::{Column, Context, Strategy};
+use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
 use crate::validation::resources::{Level, requirements};
 use crate::validation::{At, Errors, labels};
@@ -14,10 +14,6 @@ use serde_json::{Value, json};
 pub struct RuntimeClass;
 
 impl Strategy for RuntimeClass {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);

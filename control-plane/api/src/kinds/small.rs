@@ -43,8 +43,6 @@ impl Strategy for ServiceAccount {
 pub struct Binding;
 
 impl Strategy for Binding {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         super::pod::validate_binding(object)
     }
@@ -59,8 +57,6 @@ const WORD_MAX: usize = 128;
 const MESSAGE_MAX: usize = 1024;
 
 impl Strategy for Event {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
@@ -173,8 +169,6 @@ impl Strategy for Event {
 pub struct Lease;
 
 impl Strategy for Lease {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);

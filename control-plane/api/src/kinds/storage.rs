@@ -4,7 +4,7 @@ use super::columns::{age, name};
 use crate::field::FieldError;
 use crate::names::dns1123_subdomain;
 use crate::quantity::Quantity;
-use crate::resource::{Column, Context, Strategy};
+use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
 use crate::validation::resources::quantity;
 use crate::validation::{At, Errors, same, selector, text};
@@ -66,10 +66,6 @@ fn immutable_fields(new: &Value, old: &Value, parent: Option<&str>, fields: &[&s
 }
 
 impl Strategy for StorageClass {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
@@ -152,10 +148,6 @@ fn topology<'v>(errors: &mut Errors, expressions: &At<'v, '_>) -> BTreeMap<&'v s
 pub struct VolumeAttributesClass;
 
 impl Strategy for VolumeAttributesClass {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
@@ -197,10 +189,6 @@ impl Strategy for VolumeAttributesClass {
 pub struct CsiDriver;
 
 impl Strategy for CsiDriver {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
@@ -294,10 +282,6 @@ impl Strategy for CsiDriver {
 pub struct CsiNode;
 
 impl Strategy for CsiNode {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
@@ -373,10 +357,6 @@ impl Strategy for CsiNode {
 pub struct CsiStorageCapacity;
 
 impl Strategy for CsiStorageCapacity {
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
-
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
