@@ -60,11 +60,20 @@ impl Stat {
     }
 }
 
+/// How many threads a process has, one that has ended and is not waited for included.
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count())
+}
+
 impl Process {
     /// The process that has this pid now.
     #[must_use]
     pub fn now(pid: i32) -> Option<Self> {
-        Stat::of(pid).filter(|stat| stat.state != 'Z').map(|stat| Process { pid, started: stat.started })
+        let stat = Stat::of(pid)?;
+        // The first thread may have ended while another still waits for the disk; until that one is gone too,
+        // ports and locks are held.
+        let ended = stat.state == 'Z' && threads(pid) <= 1;
+        (!ended).then_some(Process { pid, started: stat.started })
     }
 
     /// Whether it still runs. One that ended and is our child is waited for, so that it goes away.
