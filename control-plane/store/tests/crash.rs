@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
@@ -12,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use common::TempDir;
 use skep_store::{Config, Op, Store, StoreError, Txn, TxnOutcome};
 
 const DIR: &str = "SKEP_STORE_TEST_DIR";
@@ -55,22 +58,6 @@ fn main() {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
-struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new(name: &str) -> TempDir {
-        let path = std::env::temp_dir().join(format!("skep-store-crash-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        TempDir(path)
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Small enough that every life of the child meets rotation, checkpoints and purge.
@@ -126,7 +113,7 @@ fn spawn(mut command: Command, dir: &Path, role: &str) -> Child {
 }
 
 fn no_acknowledged_write_is_lost_by_kill() {
-    let dir = TempDir::new("kill");
+    let dir = TempDir::new("crash-kill");
     let mut acknowledged: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let kills = if std::env::var_os("SKEP_TEST_LONG").is_some() { KILLS.1 } else { KILLS.0 };
@@ -192,7 +179,7 @@ async fn limited(dir: &Path) {
 }
 
 fn a_failing_disk_stops_writes_openly() {
-    let dir = TempDir::new("limit");
+    let dir = TempDir::new("crash-limit");
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\""]).arg(std::env::current_exe().unwrap());
     let output = spawn(command, &dir.0, "limited").wait_with_output().unwrap();

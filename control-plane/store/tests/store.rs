@@ -2,33 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod common;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use bytes::Bytes;
+use common::TempDir;
 use skep_store::{
     Compare, Config, Event, EventKind, KeyValue, Op, Store, StoreError, Txn, TxnOutcome, WatchEnd, WatchItem,
     Watcher,
 };
-
-struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new(name: &str) -> TempDir {
-        let path = std::env::temp_dir().join(format!("skep-store-it-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        TempDir(path)
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Small segments and frequent checkpoints, so that short tests meet rotation and purge.
 fn config(dir: &Path) -> Config {
@@ -52,7 +35,7 @@ fn all(store: &Store) -> Vec<KeyValue> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_is_read_and_survives() {
-    let dir = TempDir::new("basic");
+    let dir = TempDir::new("it-basic");
     let store = Store::open(config(&dir.0)).await.unwrap();
     assert_eq!(store.revision(), 0);
     assert_eq!(commit(&store, vec![put("a", "1"), put("b", "2")]).await, 1);
@@ -76,7 +59,7 @@ async fn what_was_written_is_read_and_survives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_serves_one_store_at_a_time() {
-    let dir = TempDir::new("locked");
+    let dir = TempDir::new("it-locked");
     let store = Store::open(config(&dir.0)).await.unwrap();
     assert!(matches!(Store::open(config(&dir.0)).await, Err(StoreError::Locked { .. })));
     let other = store.clone();
@@ -89,7 +72,7 @@ async fn a_directory_serves_one_store_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_or_foreign_directory_is_refused() {
-    let dir = TempDir::new("newer");
+    let dir = TempDir::new("it-newer");
     Store::open(config(&dir.0)).await.unwrap().shutdown().await;
     let format = dir.0.join("format");
     std::fs::write(&format, "skep-store 2\n").unwrap();
@@ -105,7 +88,7 @@ async fn a_newer_or_foreign_directory_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reopening_after_checkpoints_and_purges() {
-    let dir = TempDir::new("purge");
+    let dir = TempDir::new("it-purge");
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     let mut store = Store::open(config(&dir.0)).await.unwrap();
     for round in 0..4 {
@@ -161,7 +144,7 @@ async fn increment(store: &Store, key: &'static str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn compare_and_set_counts_every_increment_once() {
-    let dir = TempDir::new("cas");
+    let dir = TempDir::new("it-cas");
     let store = Store::open(config(&dir.0)).await.unwrap();
     let tasks: Vec<_> = (0..8)
         .map(|_| {
@@ -214,7 +197,7 @@ async fn collect(watcher: &mut Watcher, upto: u64) -> Vec<Event> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn watches_have_neither_gap_nor_duplicate_under_concurrent_writes() {
-    let dir = TempDir::new("watch");
+    let dir = TempDir::new("it-watch");
     let store = Store::open(config(&dir.0)).await.unwrap();
     let writers: Vec<_> = (0..6_u64)
         .map(|writer| {
@@ -295,7 +278,7 @@ async fn watches_have_neither_gap_nor_duplicate_under_concurrent_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_replays_the_log_after_a_restart() {
-    let dir = TempDir::new("replay");
+    let dir = TempDir::new("it-replay");
     let store = Store::open(Config::new(&dir.0)).await.unwrap();
     for n in 0..20 {
         commit(&store, vec![put(&format!("k/{}", n % 3), n.to_string())]).await;
@@ -312,7 +295,7 @@ async fn watch_replays_the_log_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_without_events() {
-    let dir = TempDir::new("progress");
+    let dir = TempDir::new("it-progress");
     let store = Store::open(config(&dir.0)).await.unwrap();
     let mut watcher = store.watch(b"mine/", 0).unwrap();
     commit(&store, vec![put("other", "x")]).await;
@@ -330,7 +313,7 @@ async fn progress_without_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compaction_ends_slow_watches_and_old_reads_openly() {
-    let dir = TempDir::new("compact");
+    let dir = TempDir::new("it-compact");
     let store = Store::open(config(&dir.0)).await.unwrap();
     for n in 0..10 {
         commit(&store, vec![put("k", n.to_string())]).await;
@@ -352,7 +335,7 @@ async fn compaction_ends_slow_watches_and_old_reads_openly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_watcher_shares_the_value() {
-    let dir = TempDir::new("shared");
+    let dir = TempDir::new("it-shared");
     let store = Store::open(config(&dir.0)).await.unwrap();
     let (mut one, mut two) = (store.watch(b"", 0).unwrap(), store.watch(b"k", 0).unwrap());
     let value = Bytes::from(vec![1; 1000]);

@@ -27,6 +27,13 @@ pub struct CriError {
     pub unimplemented: bool,
 }
 
+impl CriError {
+    /// The runtime answered, and said nothing.
+    fn empty(call: &'static str) -> Self {
+        CriError { call, message: "empty answer".into(), not_found: false, unimplemented: false }
+    }
+}
+
 fn failed(call: &'static str) -> impl Fn(tonic::Status) -> CriError {
     move |s| CriError {
         call,
@@ -215,12 +222,7 @@ impl Runtime {
         let r = cri::PodSandboxStatusRequest { pod_sandbox_id: id.into(), verbose: false };
         let out: cri::PodSandboxStatusResponse =
             call!(self.rt, pod_sandbox_status, "PodSandboxStatus", SHORT, r)?;
-        out.status.ok_or(CriError {
-            call: "PodSandboxStatus",
-            message: "empty answer".into(),
-            not_found: false,
-            unimplemented: false,
-        })
+        out.status.ok_or(CriError::empty("PodSandboxStatus"))
     }
 
     /// Details of a container.
@@ -228,12 +230,7 @@ impl Runtime {
         let r = cri::ContainerStatusRequest { container_id: id.into(), verbose: false };
         let out: cri::ContainerStatusResponse =
             call!(self.rt, container_status, "ContainerStatus", SHORT, r)?;
-        out.status.ok_or(CriError {
-            call: "ContainerStatus",
-            message: "empty answer".into(),
-            not_found: false,
-            unimplemented: false,
-        })
+        out.status.ok_or(CriError::empty("ContainerStatus"))
     }
 
     /// Makes and starts a sandbox; answers its identifier.
