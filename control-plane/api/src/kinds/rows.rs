@@ -166,6 +166,12 @@ const ROWS: &[Row] = &[
         of::<super::workload::ControllerRevision>,
     ),
     Row {
+        short: &["ds"],
+        categories: &["all"],
+        below: &[STATUS],
+        ..row("apps/v1.DaemonSet", "daemonsets", Namespaced, of::<super::workload::DaemonSet>)
+    },
+    Row {
         short: &["deploy"],
         categories: &["all"],
         below: &[STATUS, SCALE],
@@ -177,6 +183,12 @@ const ROWS: &[Row] = &[
         below: &[STATUS, SCALE],
         selectable: &["status.replicas"],
         ..row("apps/v1.ReplicaSet", "replicasets", Namespaced, of::<super::workload::ReplicaSet>)
+    },
+    Row {
+        short: &["sts"],
+        categories: &["all"],
+        below: &[STATUS, SCALE],
+        ..row("apps/v1.StatefulSet", "statefulsets", Namespaced, of::<super::workload::StatefulSet>)
     },
     Row {
         categories: &["all"],

@@ -1,5 +1,11 @@
 //! Deployments and ReplicaSets, and what all kinds with a pod template share.
 
+mod daemonset;
+mod statefulset;
+
+pub use daemonset::DaemonSet;
+pub use statefulset::StatefulSet;
+
 use super::columns::{age, container_cells, count, name, selected, selected_cells};
 use super::pod;
 use crate::field::FieldError;
@@ -100,6 +106,14 @@ fn status_counts(errors: &mut Errors, status: &At<'_, '_>, counts: &[&str], part
     }
 }
 
+/// The count of collisions of names only grows.
+fn collisions(errors: &mut Errors, status: &At<'_, '_>, before: &At<'_, '_>) {
+    let at = status.get("collisionCount");
+    if before.get("collisionCount").int().is_some_and(|before| at.int().unwrap_or(-1) < before) {
+        errors.push(FieldError::invalid(at.path(), count(&at), "cannot be decremented"));
+    }
+}
+
 /// Deployments.
 #[derive(Debug, Default)]
 pub struct Deployment;
@@ -162,12 +176,7 @@ impl Strategy for Deployment {
             ],
             &["updatedReplicas", "readyReplicas", "availableReplicas"],
         );
-        let collisions = status.get("collisionCount");
-        let before = old.get("status").get("collisionCount").int();
-        if before.is_some_and(|before| collisions.int().unwrap_or(-1) < before) {
-            let path = collisions.path();
-            errors.push(FieldError::invalid(path, count(&collisions), "cannot be decremented"));
-        }
+        collisions(&mut errors, &status, &old.get("status"));
         errors.done()
     }
 

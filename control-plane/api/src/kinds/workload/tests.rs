@@ -4,7 +4,7 @@ use super::*;
 use crate::kinds::testing::{complete, now, shown};
 use serde_json::json;
 
-fn workload(kind: &str, spec: Value) -> Value {
+pub(super) fn workload(kind: &str, spec: Value) -> Value {
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": kind,
         "metadata": {"name": "web", "namespace": "d", "creationTimestamp": "2026-05-01T11:58:00Z"},
