@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
 use crate::cluster::{self, Config, containerd, demo, down, node_exec, status, up};
+use crate::conformance::{self, ConformanceArgs};
 use crate::layout::Layout;
 use crate::load::{self, LoadArgs};
 use crate::{builder, gate, kubectl, prereq, tidy};
@@ -24,19 +25,20 @@ const HELP: &str = "\
 {about}
 
 A cluster on this machine (as root):
-  up         build all, start a cluster, wait until its node is Ready, run the demo
-  status     nodes, pods, processes, loaded eBPF programs with where they are attached
-  node-exec  run a command where a node is: its network namespace and its cgroup
-  down       remove everything that up made
+  up           build all, start a cluster, wait until its node is Ready, run the demo
+  status       nodes, pods, processes, loaded eBPF programs with where they are attached
+  node-exec    run a command where a node is: its network namespace and its cgroup
+  down         remove everything that up made
 
 Building:
-  build      release binaries, images' programs and the eBPF object, into target/skep/bin
-  load       load the eBPF programs: verifier statistics, log records
+  build        release binaries, images' programs and the eBPF object, into target/skep/bin
+  load         load the eBPF programs: verifier statistics, log records
 
 Testing:
-  test       the gate: format, lints, walls, unit tests, eBPF tests, whole clusters
-  tidy       the walls between the rooms alone
-  bench      measure, and compare with the goals
+  test         the gate: format, lints, walls, unit tests, eBPF tests, whole clusters
+  tidy         the walls between the rooms alone
+  conformance  Kubernetes' own suite against a fresh cluster
+  bench        measure, and compare with the goals
 
 {usage-heading} {usage}
 `cargo xtask COMMAND --help` says more.
@@ -102,6 +104,8 @@ enum Task {
     },
     /// The walls between the rooms: forbidden crate edges, clocks in pure code, kind names in generic code, long files, dead links.
     Tidy,
+    /// Kubernetes' own conformance suite against a fresh cluster; keeps `docs/conformance.json`. Exits 1 when a test fails.
+    Conformance(ConformanceArgs),
     /// Measure, and compare with the goals; exits 1 when one is missed. Without a name it lists what can be measured.
     Bench {
         /// What to measure.
@@ -171,6 +175,7 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             println!("tidy");
         }
+        Task::Conformance(args) => return conformance::run(&layout, &args),
         Task::Bench { target, json, dir } => return bench::run(&layout, &at(dir), target.as_deref(), json),
     }
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod builder;
 pub mod cli;
 pub mod cluster;
+pub mod conformance;
 pub mod ebpf;
 pub mod gate;
 pub mod kernel;

@@ -39,6 +39,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Fault>> {
     faults.extend(sources::check(&files));
     faults.extend(sources::stale_rows(&files));
     faults.extend(docs::check(&layout.root, &files));
+    faults.extend(crate::conformance::ledger::check(&layout.root)?);
     faults.sort();
     Ok(faults)
 }
