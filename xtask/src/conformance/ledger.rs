@@ -142,7 +142,7 @@ mod tests {
             seconds: 1.0,
             message: String::new(),
         };
-        Report { outcomes: outcomes.iter().map(outcome).collect() }
+        Report { outcomes: outcomes.iter().map(outcome).collect(), ..Report::default() }
     }
 
     #[test]

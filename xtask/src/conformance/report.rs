@@ -32,6 +32,8 @@ pub struct Outcome {
 pub struct Report {
     /// Sorted by name.
     pub outcomes: Vec<Outcome>,
+    /// What went wrong before or after the tests, once each.
+    pub around: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -70,10 +72,13 @@ impl Report {
 
     fn parse(bytes: &[u8]) -> Result<Self> {
         let runs: Vec<Run> = serde_json::from_slice(bytes)?;
-        let mut outcomes: Vec<Outcome> = runs
+        let specs = runs.into_iter().flat_map(|run| run.spec_reports.unwrap_or_default());
+        let (tests, others): (Vec<Spec>, Vec<Spec>) = specs.partition(|spec| spec.leaf_node_type == "It");
+        let around =
+            others.into_iter().filter_map(|spec| spec.failure).map(|failure| failure.message).collect();
+        let mut outcomes: Vec<Outcome> = tests
             .into_iter()
-            .flat_map(|run| run.spec_reports.unwrap_or_default())
-            .filter(|spec| spec.leaf_node_type == "It" && !matches!(&*spec.state, "skipped" | "pending" | ""))
+            .filter(|spec| !matches!(&*spec.state, "skipped" | "pending" | ""))
             .map(|spec| Outcome {
                 name: spec
                     .container_hierarchy_texts
@@ -88,7 +93,7 @@ impl Report {
             })
             .collect();
         outcomes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Report { outcomes })
+        Ok(Report { outcomes, around })
     }
 
     /// The names of all tests.
@@ -97,10 +102,10 @@ impl Report {
         self.outcomes.iter().map(|outcome| outcome.name.clone()).collect()
     }
 
-    /// How many tests failed.
+    /// How many tests failed, and steps around them.
     #[must_use]
     pub fn failed(&self) -> usize {
-        self.outcomes.iter().filter(|outcome| !outcome.passed).count()
+        self.outcomes.iter().filter(|outcome| !outcome.passed).count() + self.around.len()
     }
 
     /// A table a SIG, the slowest tests, and those that failed.
@@ -136,6 +141,9 @@ impl Report {
                 .collect();
             text.push_str(&format!("\nFAILED {}\n  {message}\n", outcome.name));
         }
+        for message in &self.around {
+            text.push_str(&format!("\nFAILED before or after the tests: {message}\n"));
+        }
         text
     }
 }
@@ -155,17 +163,19 @@ mod tests {
          "State": "passed", "RunTime": 1500000000},
         {"ContainerHierarchyTexts": ["[sig-auth] A"], "LeafNodeType": "It", "LeafNodeText": "b [Conformance]",
          "State": "failed", "RunTime": 2000000000, "Failure": {"Message": "expected\n\t1"}},
-        {"ContainerHierarchyTexts": ["[sig-auth] A"], "LeafNodeType": "It", "LeafNodeText": "c", "State": "skipped", "RunTime": 0}
+        {"ContainerHierarchyTexts": ["[sig-auth] A"], "LeafNodeType": "It", "LeafNodeText": "c", "State": "skipped", "RunTime": 0},
+        {"LeafNodeType": "AfterSuite", "LeafNodeText": "", "State": "failed", "RunTime": 0, "Failure": {"Message": "no node"}}
     ]}]"#;
 
     #[test]
     fn tests_that_ran_are_counted_by_sig() {
         let report = Report::parse(REPORT.as_bytes()).unwrap();
         assert_eq!(report.outcomes.len(), 2);
-        assert_eq!(report.failed(), 1);
+        assert_eq!(report.failed(), 2);
         let shown = report.render();
         assert!(shown.contains("sig-auth        0        1         2"), "{shown}");
         assert!(shown.contains("FAILED [sig-auth] A b [Conformance]\n  expected 1\n"), "{shown}");
+        assert!(shown.ends_with("FAILED before or after the tests: no node\n"), "{shown}");
         assert!(shown.contains("1.5   [sig-node] Pods run [Conformance]"), "{shown}");
     }
 }
