@@ -5,12 +5,17 @@
 //! Go would write as JSON, but for empty structures, which the schema check puts in and takes out anyway.
 //! Custom resources have no such form.
 
+mod answer;
 mod decode;
 mod encode;
+mod json;
+mod plan;
 mod table;
 #[cfg(test)]
 mod tests;
 mod wire;
+
+pub use answer::{ListMeta, Message, envelope, frame, item_head, list, object, object_frame, tree};
 
 use serde_json::Value;
 use table::Table;
@@ -100,18 +105,20 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, ProtobufError> {
     decode::envelope(bytes, &mut decode::Limits::new())
 }
 
-/// Writes an object with its envelope. `schema` is the name of its message, as `io.k8s.api.core.v1.Pod`;
-/// `apiVersion` and `kind` of the tree itself are passed over.
+/// Writes a tree with its envelope, as an object of this kind; `apiVersion` and `kind` of the tree itself are passed over.
 ///
 /// The bytes are those that upstream writes: fields by number, maps by key, values of Go that are no
 /// pointers even when they are zero. Fields that the message does not have are left out.
-pub fn encode(schema: &str, value: &Value, api_version: &str, kind: &str) -> Result<Vec<u8>, ProtobufError> {
+pub fn encode(value: &Value, api_version: &str, kind: &str) -> Result<Vec<u8>, ProtobufError> {
     let table = Table::get();
     let unknown =
         || ProtobufError::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() };
-    let message = table.named(schema).ok_or_else(unknown)?;
-    let raw = encode::message(table, message, value, "", 0)?;
-    Ok(encode::envelope(api_version, kind, &raw))
+    let message = table.of_kind(api_version, kind).ok_or_else(unknown)?;
+    let raw = encode::message(table, message, value.to_string().as_bytes())?;
+    let (mut out, after) = envelope(api_version, kind, raw.len());
+    out.extend_from_slice(&raw);
+    out.extend_from_slice(after);
+    Ok(out)
 }
 
 /// The parts of an envelope after the four bytes.

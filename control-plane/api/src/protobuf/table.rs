@@ -1,5 +1,6 @@
 //! The table of messages, read once from `facts/protobuf.txt`.
 
+use super::plan::Plan;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -62,10 +63,14 @@ pub(super) struct Field {
 pub(super) struct Table {
     /// Fields of the messages, by number.
     messages: Vec<Vec<Field>>,
+    /// How they are written.
+    plans: Vec<Plan>,
     /// By package (its last two parts, as in `core.v1`) and name.
     names: HashMap<(&'static str, &'static str), u16>,
-    /// Packages by their full names and by API version.
+    /// Packages by their full names.
+    #[cfg(test)]
     prefixes: HashMap<&'static str, &'static str>,
+    /// Packages by API version.
     versions: HashMap<&'static str, &'static str>,
     /// The schema of a CustomResourceDefinition.
     pub(super) json_schema: Option<u16>,
@@ -97,7 +102,19 @@ impl Table {
         self.messages.get(usize::from(message)).map_or(&[], Vec::as_slice)
     }
 
+    /// The fields of all messages.
+    pub(super) fn messages(&self) -> &[Vec<Field>] {
+        &self.messages
+    }
+
+    /// How a message is written.
+    pub(super) fn plan(&self, message: u16) -> &Plan {
+        static NONE: Plan = Plan::none();
+        self.plans.get(usize::from(message)).unwrap_or(&NONE)
+    }
+
     /// The message with a schema's name, as `io.k8s.api.core.v1.Pod`.
+    #[cfg(test)]
     pub(super) fn named(&self, schema: &str) -> Option<u16> {
         let (prefix, name) = schema.rsplit_once('.')?;
         self.names.get(&(*self.prefixes.get(prefix)?, name)).copied()
@@ -116,7 +133,9 @@ impl Table {
     fn read(facts: &'static str) -> Self {
         let mut table = Self {
             messages: Vec::new(),
+            plans: Vec::new(),
             names: HashMap::new(),
+            #[cfg(test)]
             prefixes: HashMap::new(),
             versions: HashMap::new(),
             json_schema: None,
@@ -126,6 +145,7 @@ impl Table {
         for line in lines() {
             if let Some((prefix, version)) = line.strip_prefix("package ").and_then(|l| l.split_once(' ')) {
                 package = tail(prefix);
+                #[cfg(test)]
                 table.prefixes.insert(prefix, package);
                 table.versions.insert(version, package);
             } else if !line.starts_with(' ') {
@@ -150,6 +170,8 @@ impl Table {
             fields.sort_by_key(|field| field.number);
             fields.shrink_to_fit();
         }
+        let plans = (0..table.messages.len() as u16).map(|message| Plan::new(&table.messages, message));
+        table.plans = plans.collect();
         table
     }
 

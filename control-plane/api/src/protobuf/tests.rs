@@ -8,9 +8,6 @@ use crate::schema::{FieldValidation, Schemas, check};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-const POD: &str = "io.k8s.api.core.v1.Pod";
-const CONFIG_MAP: &str = "io.k8s.api.core.v1.ConfigMap";
-
 /// Bodies of kubectl: API version, kind and bytes.
 fn captured() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let rows = include_str!("captured.txt").lines().filter(|line| !line.starts_with('#'));
@@ -26,13 +23,16 @@ fn captured() -> Vec<(&'static str, &'static str, Vec<u8>)> {
 fn encode_kind(value: &Value, api_version: &str, kind: &str) -> Vec<u8> {
     let table = Table::get();
     let message = table.of_kind(api_version, kind).unwrap();
-    let raw = super::encode::message(table, message, value, "", 0).unwrap();
-    super::encode::envelope(api_version, kind, &raw)
+    let raw = super::encode::message(table, message, value.to_string().as_bytes()).unwrap();
+    body(api_version, kind, &raw)
 }
 
 /// An object of a kind whose message is `raw`.
 fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-    super::encode::envelope(api_version, kind, raw)
+    let (mut out, after) = super::envelope(api_version, kind, raw.len());
+    out.extend_from_slice(raw);
+    out.extend_from_slice(after);
+    out
 }
 
 fn tree(api_version: &str, kind: &str, raw: &[u8]) -> Value {
@@ -215,7 +215,7 @@ fn options_and_status_from_bytes_made_by_hand() {
         })
     );
     let status = json!({"status": "Failure", "reason": "NotFound", "code": 404});
-    let written = encode("io.k8s.apimachinery.pkg.apis.meta.v1.Status", &status, "v1", "Status").unwrap();
+    let written = encode(&status, "v1", "Status").unwrap();
     assert_eq!(
         written,
         b"k8s\0\x0a\x0c\x0a\x02v1\x12\x06Status\x12\x20\
@@ -300,7 +300,7 @@ fn special_types_both_ways() {
     assert_eq!(read["status"], review["status"]);
     // Volumes lie flat in JSON; a list of anything holds JSON or envelopes.
     let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [], "volumes": [{"name": "v", "emptyDir": {}}]}});
-    let inner = encode(POD, &pod, "v1", "Pod").unwrap();
+    let inner = encode(&pod, "v1", "Pod").unwrap();
     let read = decode(&inner).unwrap().value;
     assert_eq!(read["spec"]["volumes"], pod["spec"]["volumes"]);
     let raw = message(|out| {
@@ -350,13 +350,13 @@ fn trees_of_wrong_types_are_refused() {
         (json!({"metadata": {"creationTimestamp": "today"}}), "creationTimestamp"),
         (json!({"metadata": {"finalizers": "a"}}), "finalizers"),
     ] {
-        match encode(CONFIG_MAP, &value, "v1", "ConfigMap") {
+        match encode(&value, "v1", "ConfigMap") {
             Err(ProtobufError::Value { field: found, .. }) => assert_eq!(found, field),
             other => panic!("{value}: {other:?}"),
         }
     }
-    assert!(encode("io.k8s.api.core.v1.Nothing", &json!({}), "v1", "Nothing").is_err());
-    assert!(encode("nothing", &json!({}), "v1", "Nothing").is_err());
+    assert!(encode(&json!({}), "v1", "Nothing").is_err());
+    assert!(encode(&json!({}), "nothing/v1", "Pod").is_err());
 }
 
 /// A seeded generator (xorshift).
@@ -436,9 +436,10 @@ fn every_message_survives_the_round_trip() {
     for message in table.all() {
         for _ in 0..5 {
             let value = Value::Object(random.tree(message, 3));
-            let written = super::encode::message(table, message, &value, "", 0).unwrap();
+            let text = value.to_string();
+            let written = super::encode::message(table, message, text.as_bytes()).unwrap();
             let read = super::decode::bare(table, message, &written).unwrap();
-            let again = super::encode::message(table, message, &read, "", 0).unwrap();
+            let again = super::encode::message(table, message, read.to_string().as_bytes()).unwrap();
             // The bytes say all that Go knows of the value: equal bytes, nothing lost.
             assert_eq!(again, written, "{value}\n{read}");
             assert_eq!(super::decode::bare(table, message, &again).unwrap(), read);
@@ -464,13 +465,13 @@ fn pods_come_back_as_they_were() {
         },
         "status": {"phase": "Running", "startTime": "2024-01-01T00:00:00Z"},
     });
-    let written = encode(POD, &pod, "v1", "Pod").unwrap();
+    let written = encode(&pod, "v1", "Pod").unwrap();
     assert_eq!(decode(&written).unwrap().value, pod);
     let list = json!({
         "apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "7"},
         "items": [{"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "resources": {}}]}, "status": {}}],
     });
-    let written = encode("io.k8s.api.core.v1.PodList", &list, "v1", "PodList").unwrap();
+    let written = encode(&list, "v1", "PodList").unwrap();
     assert_eq!(decode(&written).unwrap().value, list);
 }
 

@@ -27,6 +27,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// How many bytes have not been read.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next field's number and value; `None` at the end.
     pub(super) fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, ProtobufError> {
         if self.rest.is_empty() {
@@ -131,8 +136,13 @@ pub(super) fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+/// Tag and length of what has a length.
+pub(super) fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
     put_tag(out, number, 2);
-    put_varint(out, bytes.len() as u64);
+    put_varint(out, length as u64);
+}
+
+pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_head(out, number, bytes.len());
     out.extend_from_slice(bytes);
 }
