@@ -9,6 +9,7 @@ mod deployment;
 mod endpoints;
 mod endpointslice;
 mod garbage;
+mod history;
 mod job;
 mod namespace;
 mod nodes;
@@ -16,6 +17,7 @@ mod podwriter;
 mod replicaset;
 mod runtime;
 mod services;
+mod statefulset;
 mod views;
 
 use parking_lot::Mutex;
@@ -27,7 +29,7 @@ use views::Pod;
 
 /// A resource that the namespace controller and the garbage collector look after: everything that can be
 /// listed, watched and deleted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagedResource {
     /// Where its objects are.
     pub collection: Collection,
@@ -46,8 +48,9 @@ pub struct Config {
     pub node_cidr_mask: u8,
     /// The cluster's authorities, PEM, published in every namespace.
     pub root_ca: String,
-    /// Everything that can be owned or lives in a namespace.
-    pub resources: Vec<ManagedResource>,
+    /// Everything that can be owned or lives in a namespace, as it is now and with every change: CustomResourceDefinitions
+    /// come and go.
+    pub resources: tokio::sync::watch::Receiver<Vec<ManagedResource>>,
 }
 
 /// Gives a client with the identity of a controller: `deployment-controller`, …
@@ -145,6 +148,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     replicaset::start(&context);
     deployment::start(&context);
     job::start(&context);
+    statefulset::start(&context);
     endpointslice::start(&context);
     endpoints::start(&context);
     namespace::start(&context);

@@ -202,6 +202,19 @@ pub(crate) fn reference(api_version: &str, kind: &str, object: &Object) -> Refer
     Reference::to(api_version, kind, object)
 }
 
+/// A number, or a percentage of `of`, rounded up or down.
+pub(crate) fn scaled(value: Option<&Value>, of: i64, up: bool) -> i64 {
+    match value {
+        Some(Value::Number(n)) => n.as_i64().unwrap_or(0),
+        Some(Value::String(text)) => {
+            let percent: i64 = text.strip_suffix('%').and_then(|p| p.parse().ok()).unwrap_or(0);
+            let product = percent.saturating_mul(of);
+            if up { product.saturating_add(99) / 100 } else { product / 100 }
+        }
+        _ => 0,
+    }
+}
+
 /// An instant as `metav1.Time` writes it: whole seconds.
 pub(crate) fn time(at: Timestamp) -> Value {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string().into()

@@ -12,6 +12,7 @@ use crate::views::{managed_by, reference};
 use jiff::Timestamp;
 use model::{Deployment, REVISION, ReplicaSet, bare};
 use plan::{Plan, plan, size_annotations, split};
+pub(crate) use revision::hash as template_hash;
 use serde_json::{Value, json};
 use skep_api::{LabelSelector, Object, Status};
 use skep_client::{

@@ -1,5 +1,6 @@
 //! What the deployment controller reads of Deployments and ReplicaSets.
 
+use crate::views::scaled;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -153,18 +154,5 @@ impl Deployment {
     /// Whether progress is measured (`HasProgressDeadline`).
     pub(super) fn deadline(&self) -> Option<i64> {
         self.spec.progress_deadline_seconds.filter(|s| *s != i64::from(i32::MAX))
-    }
-}
-
-/// A number, or a percentage of `of`, rounded up or down.
-fn scaled(value: Option<&Value>, of: i64, up: bool) -> i64 {
-    match value {
-        Some(Value::Number(n)) => n.as_i64().unwrap_or(0),
-        Some(Value::String(text)) => {
-            let percent: i64 = text.strip_suffix('%').and_then(|p| p.parse().ok()).unwrap_or(0);
-            let product = percent.saturating_mul(of);
-            if up { product.saturating_add(99) / 100 } else { product / 100 }
-        }
-        _ => 0,
     }
 }

@@ -12,7 +12,7 @@ const SAFE: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const HISTORY_MAX: usize = 2000;
 
 /// A short hash of a template, different after each collision.
-pub(super) fn hash(template: &Value, collisions: i64) -> String {
+pub(crate) fn hash(template: &Value, collisions: i64) -> String {
     // FNV-1a over the canonical JSON: stable for ever, as the names of sets are.
     let mut hash: u32 = 0x811c_9dc5;
     for byte in template.to_string().bytes().chain(collisions.to_le_bytes()) {
