@@ -207,6 +207,43 @@ fn label_value(text: &str) -> Result<String, SelectorError> {
     }
 }
 
+/// A node selector term: all of its rows must hold; one without rows matches nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeTerm {
+    /// On labels.
+    pub labels: Vec<Requirement>,
+    /// On `metadata.name`.
+    pub names: Vec<Requirement>,
+    /// A row could not be read; such a term matches nothing.
+    pub broken: bool,
+}
+
+impl NodeTerm {
+    /// Reads a `v1.NodeSelectorTerm`.
+    pub fn from_structure(term: &Value) -> Self {
+        let rows = |key: &str| -> Vec<Option<Requirement>> {
+            let list = term.get(key).and_then(Value::as_array);
+            list.into_iter().flatten().map(Requirement::from_structure).collect()
+        };
+        let (labels, names) = (rows("matchExpressions"), rows("matchFields"));
+        let broken = labels.iter().chain(&names).any(Option::is_none);
+        NodeTerm {
+            labels: labels.into_iter().flatten().collect(),
+            names: names.into_iter().flatten().collect(),
+            broken,
+        }
+    }
+
+    /// Whether a node of that name and those labels matches.
+    pub fn matches(&self, name: &str, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
+        if self.broken || (self.labels.is_empty() && self.names.is_empty()) {
+            return false;
+        }
+        let name = [("metadata.name".into(), name.into())].into();
+        self.labels.iter().all(|r| r.matches(labels)) && self.names.iter().all(|r| r.matches(&name))
+    }
+}
+
 /// A field selector: `path=value` and `path!=value`, joined by commas. A backslash quotes `,`, `=` and itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSelector(pub Vec<FieldRequirement>);

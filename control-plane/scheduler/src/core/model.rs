@@ -4,7 +4,7 @@ use super::resources::{Resources, pod_request};
 use serde::Deserialize;
 use serde_json::Value;
 use skep_api::Meta;
-use skep_api::selector::Requirement;
+use skep_api::selector::{NodeTerm, Requirement};
 use skep_api::taint::{Taint, Toleration};
 use skep_api::{LabelSelector, Object, ObjectError};
 use std::collections::BTreeMap;
@@ -67,42 +67,6 @@ impl HostPort {
         self.port == other.port
             && self.protocol == other.protocol
             && (self.ip == other.ip || any(&self.ip) || any(&other.ip))
-    }
-}
-
-/// A node selector term: all of its rows must hold; one without rows matches nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeTerm {
-    /// On labels.
-    pub labels: Vec<Requirement>,
-    /// On `metadata.name`.
-    pub names: Vec<Requirement>,
-    /// A row could not be read; such a term matches nothing.
-    pub broken: bool,
-}
-
-impl NodeTerm {
-    fn read(term: &Value) -> Self {
-        let rows = |key: &str| -> Vec<Option<Requirement>> {
-            let list = term.get(key).and_then(Value::as_array);
-            list.into_iter().flatten().map(Requirement::from_structure).collect()
-        };
-        let (labels, names) = (rows("matchExpressions"), rows("matchFields"));
-        let broken = labels.iter().chain(&names).any(Option::is_none);
-        NodeTerm {
-            labels: labels.into_iter().flatten().collect(),
-            names: names.into_iter().flatten().collect(),
-            broken,
-        }
-    }
-
-    /// Whether a node matches.
-    pub fn matches(&self, node: &Node) -> bool {
-        if self.broken || (self.labels.is_empty() && self.names.is_empty()) {
-            return false;
-        }
-        let name: Labels = [("metadata.name".into(), node.name.as_str().into())].into();
-        self.labels.iter().all(|r| r.matches(&node.labels)) && self.names.iter().all(|r| r.matches(&name))
     }
 }
 
@@ -243,10 +207,10 @@ impl Pod {
             node_selector: parse(spec, "/nodeSelector"),
             required_terms: required
                 .and_then(Value::as_array)
-                .map(|t| t.iter().map(NodeTerm::read).collect()),
+                .map(|t| t.iter().map(NodeTerm::from_structure).collect()),
             preferred_terms: list(affinity, "/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution")
                 .filter_map(|row| {
-                    Some((row.get("weight")?.as_i64()?, NodeTerm::read(row.get("preference")?)))
+                    Some((row.get("weight")?.as_i64()?, NodeTerm::from_structure(row.get("preference")?)))
                 })
                 .collect(),
             spread: list(spec, "/topologySpreadConstraints")

@@ -37,7 +37,10 @@ pub fn allows(pod: &Pod, node: &Node) -> bool {
     let labelled =
         |(key, value): (&String, &String)| node.labels.get(key.as_str()).is_some_and(|l| **l == **value);
     pod.node_selector.iter().all(labelled)
-        && pod.required_terms.as_ref().is_none_or(|terms| terms.iter().any(|t| t.matches(node)))
+        && pod
+            .required_terms
+            .as_ref()
+            .is_none_or(|terms| terms.iter().any(|t| t.matches(&node.name, &node.labels)))
 }
 
 fn affinity(pod: &Pod, node: &Node) -> Option<String> {

@@ -45,7 +45,11 @@ pub fn soft_taints(pod: &Pod, node: &Node) -> i64 {
 
 /// The weights of the preferred node terms that match; more is better once normalized.
 pub fn preferred_terms(pod: &Pod, node: &Node) -> i64 {
-    pod.preferred_terms.iter().filter(|(_, term)| term.matches(node)).map(|(weight, _)| weight).sum()
+    pod.preferred_terms
+        .iter()
+        .filter(|(_, term)| term.matches(&node.name, &node.labels))
+        .map(|(weight, _)| weight)
+        .sum()
 }
 
 /// Brings counts to 0 to 100 by the largest; `reverse` where less is better.
