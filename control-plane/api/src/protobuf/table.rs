@@ -124,7 +124,9 @@ impl Table {
     pub(super) fn of_kind(&self, api_version: &str, kind: &str) -> Option<u16> {
         let own = self.versions.get(api_version).and_then(|package| self.names.get(&(*package, kind)));
         let meta = || {
-            let known = EVERYWHERE.contains(&kind) || api_version == "v1" && UNVERSIONED.contains(&kind);
+            // The answer of `/api` is of no version.
+            let bare = matches!(api_version, "v1" | "");
+            let known = EVERYWHERE.contains(&kind) || bare && UNVERSIONED.contains(&kind);
             known.then(|| self.names.get(&(META, kind))).flatten()
         };
         own.or_else(meta).copied()
