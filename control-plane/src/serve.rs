@@ -10,7 +10,7 @@ use skep_apiserver::authz::{self, Rbac};
 use skep_apiserver::cache::Caches;
 use skep_apiserver::endpoints::{Check, Endpoints};
 use skep_apiserver::pki::{self, Pki, ServingNames};
-use skep_apiserver::{ApiServer, Handlers, Limits, Parts, UserInfo, bootstrap, tls};
+use skep_apiserver::{ApiServer, Handlers, Limits, Parts, UserInfo, bootstrap, discovery, tls};
 use skep_client::{Client, Collection};
 use skep_controllers::ManagedResource;
 use skep_store::Store;
@@ -52,8 +52,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
     )?;
 
     let store = Store::open(skep_store::Config::new(flags.data_dir.join("store"))).await?;
-    let table = ResourceTable::builtin();
-    let caches = Caches::start(store.clone(), table.clone()).await?;
+    let caches = Caches::start(store.clone(), ResourceTable::builtin()).await?;
     let rbac = Arc::new(Rbac::new(caches.clone()));
     let authn = Arc::new(Authn::new(keys.clone(), caches.clone(), rbac.clone()));
     let health = Health::default();
@@ -72,7 +71,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         caches.clone(),
         tls::agent_client(&pki.kubelet_client(now)?, pki.ca_pem())?,
     );
-    Endpoints { table: table.clone(), address, keys, live: health.live(), ready: health.ready() }
+    Endpoints { caches: caches.clone(), address, keys, live: health.live(), ready: health.ready() }
         .register(&mut handlers);
 
     let server = ApiServer::new(Parts {
@@ -98,8 +97,8 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         service_ip: service_range.first(),
         ca_pem: pki.ca_pem().to_owned(),
     };
-    let rooms =
-        tokio::spawn(start_rooms(server, ours, controllers_config(&flags, &pki, &table), health.clone()));
+    let controllers = controllers_config(&flags, &pki, managed(server.registry().caches().clone()));
+    let rooms = tokio::spawn(start_rooms(server, ours, controllers, health.clone()));
     let watching = tokio::spawn(health.clone().watch(store.clone()));
     tokio::select! {
         _ = terminate.recv() => {}
@@ -150,14 +149,13 @@ fn controller(name: &str) -> UserInfo {
     UserInfo::new(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"])
 }
 
-fn controllers_config(flags: &Serve, pki: &Pki, table: &ResourceTable) -> skep_controllers::Config {
-    let managed =
-        table.rows().filter(|row| ["list", "watch", "delete"].iter().all(|verb| row.verbs.contains(verb)));
-    skep_controllers::Config {
-        cluster_cidr: flags.cluster_cidr.clone(),
-        node_cidr_mask: 24,
-        root_ca: pki.ca_pem().to_owned(),
-        resources: managed
+/// What can be listed, watched and deleted, as it is now and with every change of the resource table.
+fn managed(caches: Arc<Caches>) -> watch::Receiver<Vec<ManagedResource>> {
+    let now = |caches: &Caches| {
+        let table = caches.table();
+        let managed = discovery::distinct(&table)
+            .filter(|row| ["list", "watch", "delete"].iter().all(|verb| row.verbs.contains(verb)));
+        managed
             .map(|row| ManagedResource {
                 collection: Collection {
                     group_version: row.gvk.group_version(),
@@ -167,7 +165,28 @@ fn controllers_config(flags: &Serve, pki: &Pki, table: &ResourceTable) -> skep_c
                 kind: row.gvk.clone(),
                 namespaced: row.namespaced(),
             })
-            .collect(),
+            .collect()
+    };
+    let mut changes = caches.table_changes();
+    let (sender, receiver) = watch::channel(now(&caches));
+    tokio::spawn(async move {
+        while changes.changed().await.is_ok() {
+            sender.send_replace(now(&caches));
+        }
+    });
+    receiver
+}
+
+fn controllers_config(
+    flags: &Serve,
+    pki: &Pki,
+    resources: watch::Receiver<Vec<ManagedResource>>,
+) -> skep_controllers::Config {
+    skep_controllers::Config {
+        cluster_cidr: flags.cluster_cidr.clone(),
+        node_cidr_mask: 24,
+        root_ca: pki.ca_pem().to_owned(),
+        resources,
     }
 }
 

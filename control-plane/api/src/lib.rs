@@ -28,7 +28,8 @@ pub use meta::Meta;
 pub use object::{Object, ObjectError};
 pub use quantity::Quantity;
 pub use resource::{
-    Column, Context, GroupResource, GroupVersion, GroupVersionKind, Resource, Scope, Strategy, Subresource,
+    Column, Context, Convert, Converting, GroupResource, GroupVersion, GroupVersionKind, Resource, SchemaRef,
+    Scope, Stored, Strategy, Structural, Subresource,
 };
 pub use schema::{FieldValidation, Schema, Schemas};
 pub use selector::{FieldSelector, LabelSelector, SelectorError};

@@ -5,6 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Why bytes are not an object.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,37 @@ pub struct Object {
     splice: usize,
     revision: u64,
     fields: Box<[Box<str>]>,
+    views: Views,
+}
+
+/// What a conversion made of an object.
+#[derive(Clone, Debug)]
+pub enum View {
+    /// The same: the object is served as it is stored.
+    Same,
+    /// This.
+    Other(Arc<Object>),
+}
+
+/// So many views are kept with an object: those of the conversions that were asked for last.
+const VIEWS: usize = 4;
+
+type Kept = Box<Mutex<Vec<(u64, View)>>>;
+
+/// The views of an object, which live exactly as long as it does. A copy begins without.
+#[derive(Default)]
+struct Views(OnceLock<Kept>);
+
+impl Clone for Views {
+    fn clone(&self) -> Self {
+        Views::default()
+    }
+}
+
+impl fmt::Debug for Views {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "kept" } else { "none" })
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,7 +119,7 @@ impl Object {
             let tree: Value = serde_json::from_slice(&body)?;
             selectable.iter().map(|path| field_text(&tree, path).into_boxed_str()).collect()
         };
-        Ok(Object { meta, body, splice, revision, fields })
+        Ok(Object { meta, body, splice, revision, fields, views: Views::default() })
     }
 
     /// Encodes a tree as an object of `revision` (0: none, as for answers that are never stored).
@@ -171,6 +204,22 @@ impl Object {
     /// The object as a typed structure (or any projection of it), with its resource version.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, ObjectError> {
         Ok(serde_json::from_slice(&self.to_json())?)
+    }
+
+    /// What the conversion of that id made of the object, if that is kept.
+    pub fn view(&self, conversion: u64) -> Option<View> {
+        let kept = self.views.0.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(id, _)| *id == conversion).map(|(_, view)| view.clone())
+    }
+
+    /// Keeps what a conversion made of the object.
+    pub fn keep_view(&self, conversion: u64, view: View) {
+        let mut kept = self.views.0.get_or_init(Kept::default).lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(id, _)| *id != conversion);
+        if kept.len() == VIEWS {
+            kept.remove(0);
+        }
+        kept.push((conversion, view));
     }
 
     /// The same version told at another revision (a deletion is told at its own).

@@ -1,10 +1,15 @@
 //! A row of the resource table: one kind with its names, scope, schema and behaviour.
 
 use crate::field::FieldError;
+use crate::schema::{self, Checked, FieldValidation, Schema, Schemas};
+use crate::status::Status;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Text that is static for built-in kinds and owned for those of a CustomResourceDefinition.
 pub type Str = Cow<'static, str>;
@@ -280,10 +285,92 @@ fn keep(new: &mut Value, old: &Value, key: &str) {
     }
 }
 
+/// What a schema of one's own does to objects beyond what a set of types can say.
+pub trait Structural: Send + Sync + 'static {
+    /// Drops the fields the schema does not know and answers their paths; the error is what is wrong with a value whose
+    /// type makes the object unreadable (that of a field of `metadata`).
+    fn inspect(&self, object: &mut Value) -> Result<Vec<String>, String>;
+
+    /// Fills in the defaults.
+    fn default(&self, object: &mut Value);
+}
+
+/// Where the schema of a kind is.
+#[derive(Clone)]
+pub enum SchemaRef {
+    /// The built-in type of this name: `io.k8s.api.core.v1.Pod`.
+    BuiltIn(Str),
+    /// A type of a set of one's own, as a CustomResourceDefinition has it.
+    Own {
+        /// The set.
+        schemas: Arc<Schemas>,
+        /// Name of the type of whole objects.
+        root: Str,
+        /// What is done to objects by it.
+        structural: Arc<dyn Structural>,
+    },
+}
+
+/// What becomes of a conversion: as many objects as were given, in their order.
+pub type Converting<'a> = Pin<Box<dyn Future<Output = Result<Vec<Value>, Status>> + Send + 'a>>;
+
+/// Turns objects of the form that is stored into those of a row's version, and back. It may have to ask somebody, and so
+/// takes many objects at once.
+pub trait Convert: Send + Sync + 'static {
+    /// Objects as they are stored (perhaps in an older form), as objects of the row's version.
+    fn to_served(&self, objects: Vec<Value>) -> Converting<'_>;
+
+    /// Objects of the row's version as they are to be stored.
+    fn to_stored(&self, objects: Vec<Value>) -> Converting<'_>;
+}
+
+/// That the objects of a row lie elsewhere, or in another form than is served: several versions share one stored form.
+#[derive(Clone)]
+pub struct Stored {
+    /// The resource whose keys and cache are shared.
+    pub resource: GroupResource,
+    /// Both ways.
+    pub convert: Arc<dyn Convert>,
+    /// Tells what one conversion made from what another did.
+    id: u64,
+}
+
+impl Stored {
+    /// A form shared below `resource`.
+    pub fn new(resource: GroupResource, convert: Arc<dyn Convert>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Stored { resource, convert, id: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Different for every call of [`Stored::new`]: under it objects keep what this conversion made of them.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// A conversion that needs nobody: a pair of plain functions.
+#[derive(Clone, Copy, Debug)]
+pub struct Pure {
+    /// From the stored form.
+    pub to_served: fn(Value) -> Value,
+    /// To the stored form.
+    pub to_stored: fn(Value) -> Value,
+}
+
+impl Convert for Pure {
+    fn to_served(&self, objects: Vec<Value>) -> Converting<'_> {
+        Box::pin(std::future::ready(Ok(objects.into_iter().map(self.to_served).collect())))
+    }
+
+    fn to_stored(&self, objects: Vec<Value>) -> Converting<'_> {
+        Box::pin(std::future::ready(Ok(objects.into_iter().map(self.to_stored).collect())))
+    }
+}
+
 /// One row of the resource table.
 #[derive(Clone)]
 pub struct Resource {
-    /// Group, version and kind as served and stored.
+    /// Group, version and kind as served; also as stored, unless [`stored`](Self::stored) says otherwise.
     pub gvk: GroupVersionKind,
     /// Plural lower-case name: `pods`.
     pub plural: Str,
@@ -301,8 +388,11 @@ pub struct Resource {
     pub verbs: &'static [&'static str],
     /// Field paths that field selectors may name beside `metadata.name` and `metadata.namespace`.
     pub selectable_fields: Vec<Str>,
-    /// Name of the definition in the schema set: `io.k8s.api.core.v1.Pod`.
-    pub schema: Str,
+    /// The kind's schema: see [`Resource::schema`].
+    pub schema: SchemaRef,
+    /// Where and in which form the objects lie, if not here and in this one. Absent for nearly all rows: their objects are
+    /// served from the stored bytes.
+    pub stored: Option<Stored>,
     /// The kind's pure functions.
     pub strategy: Arc<dyn Strategy>,
 }
@@ -317,6 +407,67 @@ impl Resource {
     /// Group and plural name.
     pub fn group_resource(&self) -> GroupResource {
         GroupResource { group: self.gvk.group.clone(), resource: self.plural.clone() }
+    }
+
+    /// The resource below whose keys the objects lie, and whose cache holds them.
+    pub fn stored_in(&self) -> GroupResource {
+        match &self.stored {
+            Some(stored) => stored.resource.clone(),
+            None => self.group_resource(),
+        }
+    }
+
+    /// The schema of whole objects.
+    pub fn schema(&self) -> Result<Schema<'_>, Status> {
+        let (schemas, name) = match &self.schema {
+            SchemaRef::BuiltIn(name) => (Schemas::builtin(), name),
+            SchemaRef::Own { schemas, root, .. } => (&**schemas, root),
+        };
+        schemas.get(name).ok_or_else(|| Status::internal(format!("no schema is named {name}")))
+    }
+
+    /// The name of the built-in type; none where the schema is one's own.
+    pub fn built_in_schema(&self) -> Option<&Str> {
+        match &self.schema {
+            SchemaRef::BuiltIn(name) => Some(name),
+            SchemaRef::Own { .. } => None,
+        }
+    }
+
+    /// Checks and cleans the body of a request: see [`schema::check`].
+    pub fn check(
+        &self,
+        value: &mut Value,
+        duplicates: &[String],
+        validation: FieldValidation,
+    ) -> Result<Checked, Status> {
+        schema::check_by(&|value| self.inspect(value), &self.gvk, value, duplicates, validation)
+    }
+
+    /// Checks and cleans the result of a patch: see [`schema::check_patched`].
+    pub fn check_patched(
+        &self,
+        value: &mut Value,
+        duplicates: &[String],
+        validation: FieldValidation,
+    ) -> Result<Checked, Status> {
+        schema::check_patched_by(&|value| self.inspect(value), &self.gvk, value, duplicates, validation)
+    }
+
+    fn inspect(&self, value: &mut Value) -> Result<Vec<String>, String> {
+        match &self.schema {
+            SchemaRef::BuiltIn(_) => schema::inspect(self.schema().map_err(|e| e.message)?, value),
+            SchemaRef::Own { structural, .. } => structural.inspect(value),
+        }
+    }
+
+    /// Fills in the defaults of the schema.
+    pub fn apply_defaults(&self, value: &mut Value) -> Result<(), Status> {
+        match &self.schema {
+            SchemaRef::BuiltIn(_) => schema::apply_defaults(self.schema()?, value),
+            SchemaRef::Own { structural, .. } => structural.default(value),
+        }
+        Ok(())
     }
 
     /// Whether it lives in namespaces.

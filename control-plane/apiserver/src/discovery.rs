@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 use skep_api::kinds::ResourceTable;
-use skep_api::{GroupVersionKind, Resource, Scope};
+use skep_api::{GroupResource, GroupVersionKind, Resource, Scope};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Versions of each named group, the preferred one first; the core group is left out.
 fn groups(table: &ResourceTable) -> BTreeMap<String, Vec<String>> {
@@ -38,6 +39,20 @@ fn priority(version: &str) -> (u8, [std::cmp::Reverse<u32>; 2], String) {
         }
         None => (3, [std::cmp::Reverse(0), std::cmp::Reverse(0)], version.to_owned()),
     }
+}
+
+/// One row for every set of objects that is served: of the versions that share a stored form the one whose form that is,
+/// or else the preferred one.
+pub fn distinct(table: &ResourceTable) -> impl Iterator<Item = &Arc<Resource>> {
+    let mut chosen: BTreeMap<GroupResource, &Arc<Resource>> = BTreeMap::new();
+    for row in table.rows() {
+        let rank = |row: &Resource| (row.stored.is_some(), priority(&row.gvk.version));
+        let found = chosen.entry(row.stored_in()).or_insert(row);
+        if rank(row) < rank(found) {
+            *found = row;
+        }
+    }
+    chosen.into_values()
 }
 
 /// `/api`. `address` is where clients reach the server, `host:port`.

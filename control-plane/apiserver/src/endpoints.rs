@@ -1,6 +1,7 @@
 //! Paths that name no resource: discovery, OpenAPI, version, health and the token keys.
 
 use crate::auth::jwt::{ISSUER, Keys};
+use crate::cache::Caches;
 use crate::discovery;
 use crate::hooks::{Body, Exchange, Handler, Handlers, full};
 use crate::request::param;
@@ -13,6 +14,7 @@ use skep_api::kinds::ResourceTable;
 use skep_api::openapi;
 use skep_api::schema::Schemas;
 use skep_api::{GroupVersion, Resource, Status};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Version of the Kubernetes API that is served.
@@ -24,8 +26,8 @@ pub type Check = (&'static str, Arc<dyn Fn() -> Option<String> + Send + Sync>);
 
 /// What the paths show.
 pub struct Endpoints {
-    /// What is served.
-    pub table: ResourceTable,
+    /// What is served: the resource table as it is when a request comes.
+    pub caches: Arc<Caches>,
     /// Where clients reach the server, `host:port`.
     pub address: String,
     /// The key of service-account tokens.
@@ -37,7 +39,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Registers all paths. What `/` shows is what is registered by then.
+    /// Registers all paths. What `/` shows is what is registered by then, and the groups that are served.
     pub fn register(self, handlers: &mut Handlers) {
         const EXACT: [&str; 10] = [
             "/.well-known/openid-configuration",
@@ -53,13 +55,6 @@ impl Endpoints {
         ];
         let mut paths: Vec<String> = EXACT.iter().map(|p| (*p).to_owned()).collect();
         paths.extend(handlers.paths());
-        for gv in self.table.versions() {
-            if gv.group.is_empty() {
-                paths.push(format!("/api/{}", gv.version));
-            } else {
-                paths.extend([format!("/apis/{}", gv.group), format!("/apis/{gv}")]);
-            }
-        }
         for (base, checks) in [
             ("/healthz", vec![&self.live]),
             ("/livez", vec![&self.live]),
@@ -67,8 +62,6 @@ impl Endpoints {
         ] {
             paths.extend(checks.iter().flat_map(|c| c.iter()).map(|(name, _)| format!("{base}/{name}")));
         }
-        paths.sort();
-        paths.dedup();
         let this = Arc::new(Paths { paths, it: self });
         for path in EXACT.iter().chain(&["/"]) {
             handlers.path(path, this.clone());
@@ -99,9 +92,9 @@ impl Handler for Paths {
         }
         let headers = request.headers();
         let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
-        let table = &self.it.table;
+        let table = &self.it.caches.table();
         let found = match *parts.as_slice() {
-            [] => Some(json!({"paths": self.paths})),
+            [] => Some(json!({"paths": self.listed(table)})),
             ["version"] => Some(version()),
             ["api"] | ["apis"] => return self.groups(parts[0] == "api", headers),
             ["api", version] => discovery::resource_list(table, "", version),
@@ -135,8 +128,21 @@ fn rows(table: &ResourceTable) -> Vec<&Resource> {
 }
 
 impl Paths {
+    /// What `/` lists.
+    fn listed(&self, table: &ResourceTable) -> BTreeSet<String> {
+        let mut paths: BTreeSet<String> = self.paths.iter().cloned().collect();
+        for gv in table.versions() {
+            if gv.group.is_empty() {
+                paths.insert(format!("/api/{}", gv.version));
+            } else {
+                paths.extend([format!("/apis/{}", gv.group), format!("/apis/{gv}")]);
+            }
+        }
+        paths
+    }
+
     fn groups(&self, core: bool, headers: &HeaderMap) -> Result<Response<Body>, Status> {
-        let table = &self.it.table;
+        let table = &self.it.caches.table();
         let Some(version) = wants_aggregated(headers) else {
             let document =
                 if core { discovery::api_versions(&self.it.address) } else { discovery::group_list(table) };
@@ -154,7 +160,8 @@ impl Paths {
             ["apis", group, version] => GroupVersion::new(group.to_owned(), version.to_owned()),
             _ => return Err(Status::unknown_path()),
         };
-        let rows = rows(&self.it.table);
+        let table = self.it.caches.table();
+        let rows = rows(&table);
         if let Some(asked) = param(query, "hash") {
             // Where the index gives the document another hash, the client is sent there.
             let path = openapi::v3_path(&gv);

@@ -42,7 +42,7 @@ impl LocalClient {
     ) -> Result<(RequestInfo, Arc<Resource>), Status> {
         let info = RequestInfo::parse(method, path, query);
         self.server.permit(&self.user, &info).await?;
-        let row = self.server.row(&info)?.clone();
+        let row = self.server.row(&info)?;
         Ok((info, row))
     }
 

@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 struct Controller {
     client: Arc<dyn Client>,
     namespaces: Informer,
-    resources: Vec<ManagedResource>,
+    resources: tokio::sync::watch::Receiver<Vec<ManagedResource>>,
 }
 
 /// Starts the controller.
@@ -24,7 +24,7 @@ pub(crate) fn start(context: &Context) {
     let controller = Arc::new(Controller {
         client: context.client("namespace-controller"),
         namespaces: context.informers.namespaces.clone(),
-        resources: context.config.resources.iter().filter(|r| r.namespaced).cloned().collect(),
+        resources: context.config.resources.clone(),
     });
     let queue = Queue::default();
     feed_self(&controller.namespaces, &queue);
@@ -44,8 +44,9 @@ impl Controller {
         if !finalizers(&tree).contains(&FINALIZER) {
             return Ok(None);
         }
+        let resources = self.resources.borrow().clone();
         let mut left = 0;
-        for resource in &self.resources {
+        for resource in resources.iter().filter(|resource| resource.namespaced) {
             left += self.empty(resource, &key.name).await?;
         }
         if left > 0 {
@@ -61,6 +62,14 @@ impl Controller {
 
     /// Deletes the objects of a resource; answers how many are still there.
     async fn empty(&self, resource: &ManagedResource, namespace: &str) -> Result<usize, Status> {
+        match self.delete_all(resource, namespace).await {
+            // The resource went away, and its objects with it.
+            Err(status) if status.is_not_found() => Ok(0),
+            done => done,
+        }
+    }
+
+    async fn delete_all(&self, resource: &ManagedResource, namespace: &str) -> Result<usize, Status> {
         let collection = resource.collection.within(namespace);
         let all = ListOptions::default();
         let list = self.client.list(&collection, &all).await?;

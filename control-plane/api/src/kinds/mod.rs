@@ -109,8 +109,7 @@ mod testing {
         };
         let table = super::ResourceTable::builtin();
         let row = table.by_kind(&gvk).unwrap();
-        let schema = crate::schema::Schemas::builtin().get(&row.schema).unwrap();
-        crate::schema::apply_defaults(schema, &mut object);
+        row.apply_defaults(&mut object).unwrap();
         row.strategy.default(&mut object);
         object
     }

@@ -1,6 +1,6 @@
 //! The kinds that are built in, one row each. What follows from a row (singular name, schema name) is computed.
 
-use crate::resource::{GroupVersionKind, Resource, Scope, Strategy, Subresource};
+use crate::resource::{GroupVersionKind, Resource, SchemaRef, Scope, Strategy, Subresource};
 use std::sync::Arc;
 
 /// What can be done with objects that are stored.
@@ -343,7 +343,8 @@ impl Row {
             subresources: self.below.iter().map(below).collect(),
             verbs: self.verbs,
             selectable_fields: texts(self.selectable),
-            schema: schema_name(&own).into(),
+            schema: SchemaRef::BuiltIn(schema_name(&own).into()),
+            stored: None,
             strategy: (self.strategy)(),
             gvk: own,
         }
@@ -361,11 +362,11 @@ mod tests {
         let find = |plural: &str| rows.iter().find(|r| r.plural == plural).unwrap();
         let pods = find("pods");
         assert_eq!(pods.singular, "pod");
-        assert_eq!(pods.schema, "io.k8s.api.core.v1.Pod");
+        assert_eq!(pods.built_in_schema().unwrap(), "io.k8s.api.core.v1.Pod");
         assert_eq!(pods.subresource("eviction").unwrap().kind.to_string(), "policy/v1, Kind=Eviction");
         assert_eq!(pods.subresource("status").unwrap().kind, pods.gvk);
         assert!(pods.has_status() && pods.namespaced());
-        assert_eq!(find("roles").schema, "io.k8s.api.rbac.v1.Role");
+        assert_eq!(find("roles").built_in_schema().unwrap(), "io.k8s.api.rbac.v1.Role");
         assert_eq!(find("leases").gvk.api_version(), "coordination.k8s.io/v1");
         assert!(!find("namespaces").verbs.contains(&"deletecollection"));
         assert_eq!(find("tokenreviews").verbs, ["create"]);
@@ -392,7 +393,7 @@ mod tests {
         let null = json!({"metadata": null, "spec": null, "status": null, "data": null, "subsets": null});
         let bare = json!({"metadata": {"name": "a"}, "spec": {}, "status": {}});
         for row in builtin() {
-            assert!(crate::schema::Schemas::builtin().get(&row.schema).is_some(), "{}", row.schema);
+            assert!(row.schema().is_ok(), "{row:?}");
             let columns = row.strategy.columns();
             assert_eq!(columns.iter().filter(|c| c.format == "name").count(), 1, "{}", row.plural);
             for object in [&json!({}), &null, &bare] {

@@ -57,7 +57,7 @@ pub fn hash<R: Borrow<Resource>>(rows: &[R], gv: Option<&GroupVersion>) -> Strin
     SCHEMA_HASH.hash(&mut hasher);
     for row in rows.iter().map(Borrow::borrow) {
         if gv.is_none_or(|gv| row.gvk.group_version() == *gv) {
-            (&row.gvk, &row.plural, row.verbs, &row.schema, row.namespaced()).hash(&mut hasher);
+            (&row.gvk, &row.plural, row.verbs, row.built_in_schema(), row.namespaced()).hash(&mut hasher);
             for sub in &row.subresources {
                 (&sub.name, &sub.kind, sub.verbs).hash(&mut hasher);
             }
@@ -191,10 +191,13 @@ fn kinds(all: &[&Resource], own: &[&Resource], schemas: &Schemas) -> BTreeMap<St
         }
     };
     for row in own {
-        add(row.schema.to_string(), &row.gvk);
-        if row.verbs.contains(&"list") {
-            let list = GroupVersionKind { kind: format!("{}List", row.gvk.kind).into(), ..row.gvk.clone() };
-            add(format!("{}List", row.schema), &list);
+        if let Some(schema) = row.built_in_schema() {
+            add(schema.to_string(), &row.gvk);
+            if row.verbs.contains(&"list") {
+                let list =
+                    GroupVersionKind { kind: format!("{}List", row.gvk.kind).into(), ..row.gvk.clone() };
+                add(format!("{schema}List"), &list);
+            }
         }
         for sub in &row.subresources {
             if let Some(name) = type_name(all, schemas, &sub.kind) {
@@ -213,7 +216,7 @@ fn kinds(all: &[&Resource], own: &[&Resource], schemas: &Schemas) -> BTreeMap<St
 /// The name of a kind's type: that of its row, or else the type of that name in the package of its group.
 fn type_name(rows: &[&Resource], schemas: &Schemas, gvk: &GroupVersionKind) -> Option<String> {
     if let Some(row) = rows.iter().find(|row| row.gvk == *gvk) {
-        return schemas.get(&row.schema).map(|_| row.schema.to_string());
+        return row.built_in_schema().filter(|name| schemas.get(name).is_some()).map(ToString::to_string);
     }
     let package = match gvk.group.split('.').next() {
         None | Some("") => "core",

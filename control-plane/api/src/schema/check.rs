@@ -47,6 +47,20 @@ pub fn check(
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Checked, Status> {
+    check_by(&|value| inspect(schema, value), gvk, value, duplicates, validation)
+}
+
+/// Checks and cleans a tree: answers the paths of unknown fields, or why it is unreadable.
+pub(crate) type Inspect<'a> = dyn Fn(&mut Value) -> Result<Vec<String>, String> + 'a;
+
+/// [`check`] by any inspection.
+pub(crate) fn check_by(
+    inspect: &Inspect<'_>,
+    gvk: &GroupVersionKind,
+    value: &mut Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+) -> Result<Checked, Status> {
     let given = identify(gvk, value)?;
     let refuse = |why: String| {
         let version = &given.version;
@@ -56,7 +70,7 @@ pub fn check(
         ))
     };
     let given_up = gives_ownership_up(value);
-    let unknown = inspect(schema, value).map_err(&refuse)?;
+    let unknown = inspect(value).map_err(&refuse)?;
     give_ownership_up(value, given_up);
     warnings(duplicates, &unknown, validation).map_err(refuse)
 }
@@ -81,6 +95,17 @@ pub fn check_patched(
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Checked, Status> {
+    check_patched_by(&|value| inspect(schema, value), gvk, value, duplicates, validation)
+}
+
+/// [`check_patched`] by any inspection.
+pub(crate) fn check_patched_by(
+    inspect: &Inspect<'_>,
+    gvk: &GroupVersionKind,
+    value: &mut Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+) -> Result<Checked, Status> {
     identify(gvk, value)?;
     let shown = value.to_string();
     let refuse = |why: String| {
@@ -88,7 +113,7 @@ pub fn check_patched(
         Status::invalid(&nothing, "", &[FieldError::invalid("patch", shown.as_str().into(), why)])
     };
     let given_up = gives_ownership_up(value);
-    let unknown = inspect(schema, value).map_err(&refuse)?;
+    let unknown = inspect(value).map_err(&refuse)?;
     give_ownership_up(value, given_up);
     warnings(duplicates, &unknown, validation).map_err(refuse)
 }

@@ -43,8 +43,8 @@ impl BuiltIn {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<Object>>, Status> {
-        match self.caches.table().get(group, "v1", resource) {
-            Some(row) => self.caches.latest(row, namespace, name),
+        match self.caches.row(group, "v1", resource) {
+            Some(row) => self.caches.latest(&row, namespace, name),
             None => Ok(None),
         }
     }

@@ -41,8 +41,8 @@ impl Authn {
         let claims = self.keys.read(token).map_err(|e| e.to_string())?;
         let good_for = jwt::judge(&claims, audiences, now).map_err(|e| e.to_string())?;
         still_bound(&claims, now, |resource, namespace, name| {
-            let row = self.caches.table().get("", "v1", resource)?;
-            self.caches.latest(row, namespace, name).ok().flatten()
+            let row = self.caches.row("", "v1", resource)?;
+            self.caches.latest(&row, namespace, name).ok().flatten()
         })?;
         Ok((account_user(&claims), good_for))
     }

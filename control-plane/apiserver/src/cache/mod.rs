@@ -1,21 +1,24 @@
 //! The watch cache: every object of every resource, shared with the store's own buffers, and the recent changes.
 //!
 //! One task follows the whole store and hands each change to the [`Cache`] of its resource; [`Caches::reached`] is the
-//! revision up to which all caches are complete. A watcher is a position in a cache's recent changes: it holds no queue,
+//! revision up to which all caches are complete. Resources come and go with the rows of the resource table, which is
+//! changed here together with the caches: [`Caches::change_table`]. A watcher is a position in a cache's recent changes: it holds no queue,
 //! and one that falls off the end is told so, never silently gapped.
 
 mod feed;
+mod live;
 mod resource;
 mod watcher;
 
+pub(crate) use live::Live;
 pub use resource::{Cache, Change, View, frame_into};
 pub use watcher::{Lagged, Watcher};
 
-use parking_lot::Mutex;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use skep_api::kinds::ResourceTable;
-use skep_api::{GroupResource, Object, Resource, Status};
+use skep_api::{GroupResource, Object, ObjectError, Resource, Status};
 use skep_store::{KeyValue, ProgressHandle, Store, StoreError};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -28,11 +31,16 @@ const FRESH_TIMEOUT: Duration = Duration::from_secs(3);
 /// After this long without the awaited revision the store is asked how far it has told us.
 const NUDGE: Duration = Duration::from_millis(10);
 
-/// The caches of all resources that are stored.
+/// The resource table, and the caches of all resources that are stored.
 pub struct Caches {
     store: Store,
-    table: ResourceTable,
-    caches: HashMap<GroupResource, Arc<Cache>>,
+    live: RwLock<Arc<Live>>,
+    /// Told of every change of the table.
+    table_changed: watch::Sender<()>,
+    /// Held by whoever changes the table.
+    changing: Mutex<()>,
+    /// Held while changes of the store are handed to the caches, and while caches come and go.
+    feeding: Mutex<()>,
     reached: watch::Sender<u64>,
     progress: Mutex<Option<ProgressHandle>>,
 }
@@ -56,12 +64,15 @@ pub fn store_key(resource: &GroupResource, namespace: &str, name: &str) -> Strin
 impl Caches {
     /// Loads all objects and begins to follow the store. Must be called within a tokio runtime.
     pub async fn start(store: Store, table: ResourceTable) -> Result<Arc<Caches>, StoreError> {
-        let mut caches = HashMap::new();
-        for row in table.rows().filter(|row| row.verbs.contains(&"list")) {
-            caches.entry(row.group_resource()).or_insert_with(|| Arc::new(Cache::new(row)));
-        }
-        let (reached, _) = watch::channel(0);
-        let this = Arc::new(Caches { store, table, caches, reached, progress: Mutex::new(None) });
+        let this = Arc::new(Caches {
+            store,
+            live: RwLock::new(Arc::new(Live::new(table))),
+            table_changed: watch::channel(()).0,
+            changing: Mutex::default(),
+            feeding: Mutex::default(),
+            reached: watch::channel(0).0,
+            progress: Mutex::default(),
+        });
         let watcher = this.load()?;
         tokio::spawn(feed::follow(Arc::downgrade(&this), watcher));
         Ok(this)
@@ -72,14 +83,32 @@ impl Caches {
         &self.store
     }
 
-    /// The resource table.
-    pub fn table(&self) -> &ResourceTable {
-        &self.table
+    /// The resource table as it is now.
+    pub fn table(&self) -> ResourceTable {
+        self.live.read().table.clone()
     }
 
-    /// The cache of a resource; none where it is not stored.
-    pub fn cache(&self, resource: &GroupResource) -> Option<&Arc<Cache>> {
-        self.caches.get(resource)
+    /// A row of the resource table as it is now.
+    pub fn row(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.live.read().table.get(group, version, plural).cloned()
+    }
+
+    /// Whether this very row is in the table.
+    pub fn is_served(&self, row: &Arc<Resource>) -> bool {
+        let live = self.live.read();
+        live.table
+            .get(&row.gvk.group, &row.gvk.version, &row.plural)
+            .is_some_and(|found| Arc::ptr_eq(found, row))
+    }
+
+    /// Tells of changes of the table from now on.
+    pub fn table_changes(&self) -> watch::Receiver<()> {
+        self.table_changed.subscribe()
+    }
+
+    /// The cache of a resource ([`Resource::stored_in`]); none where it is not stored.
+    pub fn cache(&self, resource: &GroupResource) -> Option<Arc<Cache>> {
+        self.live.read().caches.get(resource).cloned()
     }
 
     /// The revision up to which all caches are complete.
@@ -105,10 +134,9 @@ impl Caches {
         self.cache(resource).map_or(0, |cache| cache.last_change())
     }
 
-    /// The latest version of an object, read from the store; the cache's own object where that is the latest.
+    /// The latest version of an object as it is stored; the cache's own object where that is the latest.
     pub fn latest(&self, row: &Resource, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
-        let resource = row.group_resource();
-        let key = store_key(&resource, namespace, name);
+        let key = store_key(&row.stored_in(), namespace, name);
         match self.store.get(key.as_bytes()) {
             Some(kv) => self.object(row, &kv).map(Some),
             None => Ok(None),
@@ -117,14 +145,11 @@ impl Caches {
 
     /// The object of a stored version; the cache's own where it holds that version.
     pub fn object(&self, row: &Resource, kv: &KeyValue) -> Result<Arc<Object>, Status> {
-        let cache = self.cache(&row.group_resource());
+        let cache = self.cache(&row.stored_in());
         if let Some(found) = cache.and_then(|cache| cache.find(&kv.key, kv.mod_revision)) {
             return Ok(found);
         }
-        let fields: Vec<&str> = row.selectable_fields.iter().map(AsRef::as_ref).collect();
-        Object::from_stored(kv.value.clone(), kv.mod_revision, &fields)
-            .map(Arc::new)
-            .map_err(Status::internal)
+        decode(row, kv.value.clone(), kv.mod_revision).map(Arc::new).map_err(Status::internal)
     }
 
     /// Waits until the caches hold everything that was written before the call. Answers the revision.
@@ -158,6 +183,15 @@ impl Caches {
             Err(_) => Err(too_large(revision, self.reached())),
         }
     }
+}
+
+/// The object of stored bytes. Where it is served in another form, its selectable fields are read from that.
+pub(crate) fn decode(row: &Resource, value: Bytes, revision: u64) -> Result<Object, ObjectError> {
+    let fields: Vec<&str> = match &row.stored {
+        None => row.selectable_fields.iter().map(AsRef::as_ref).collect(),
+        Some(_) => Vec::new(),
+    };
+    Object::from_stored(value, revision, &fields)
 }
 
 /// 504: a resource version that the server has not reached (`NewTooLargeResourceVersionError`).

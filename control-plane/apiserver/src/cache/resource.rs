@@ -82,8 +82,10 @@ pub(super) struct State {
     pub(super) first: u64,
     /// All changes after this revision are in the ring.
     pub(super) floor: u64,
-    /// Revision of the last change.
+    /// Revision of the last change, or at which the cache was loaded.
     last: u64,
+    /// Changes up to this revision are known already when the feed tells of them.
+    covered: u64,
     /// Raised when the cache is loaded anew.
     pub(super) generation: u64,
 }
@@ -105,11 +107,13 @@ impl Cache {
             first: 0,
             floor: 0,
             last: 0,
+            covered: 0,
             generation: 0,
         };
         Cache {
-            prefix: super::prefix_of(&row.group_resource()),
-            fields: row.selectable_fields.clone(),
+            prefix: super::prefix_of(&row.stored_in()),
+            // Where the objects are served in another form, that has the fields.
+            fields: if row.stored.is_none() { row.selectable_fields.clone() } else { Vec::new() },
             state: RwLock::new(state),
             wake: watch::channel(()).0,
         }
@@ -134,19 +138,29 @@ impl Cache {
         let mut state = self.state.write();
         let first = state.first + state.ring.len() as u64;
         *state = State {
-            last: objects.values().map(|o| o.revision()).max().unwrap_or(0),
             objects,
             ring: VecDeque::new(),
             bytes: 0,
             first,
             floor: revision,
+            last: revision,
+            covered: revision,
             generation: state.generation + 1,
         };
         drop(state);
         self.wake.send_replace(());
     }
 
+    /// What has been applied so far will not be told again, or is passed over when it is.
+    pub(super) fn caught_up(&self) {
+        let mut state = self.state.write();
+        state.covered = state.last;
+    }
+
     pub(super) fn apply(&self, local: &str, event: &Event) {
+        if event.revision <= self.state.read().covered {
+            return;
+        }
         let decoded = match event.kind {
             EventKind::Put => self.decode(local, event.value.clone(), event.revision),
             EventKind::Delete => None,

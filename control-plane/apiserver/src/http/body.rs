@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 use skep_api::protobuf::{self, ProtobufError};
-use skep_api::schema::{FieldValidation, Format, Schema, check, decode};
+use skep_api::schema::{Format, decode};
 use skep_api::{GroupVersionKind, Status};
 
 const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
@@ -59,17 +59,17 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Status> {
     }
 }
 
-/// Reads the bytes of an object: decoded, of the expected kind, checked and pruned. Answers warnings beside.
+/// Reads the bytes of an object: decoded, of the expected kind, checked and pruned by `check`, which is given the paths of
+/// keys that stand twice. Answers warnings beside.
 pub(crate) fn object(
-    schema: Schema<'_>,
     gvk: &GroupVersionKind,
     bytes: &[u8],
     format: Format,
-    validation: FieldValidation,
+    check: impl FnOnce(&mut Value, &[String]) -> Result<Vec<String>, Status>,
 ) -> Result<(Value, Vec<String>), Status> {
     let decoded = decode(bytes, format).map_err(|e| e.to_status(gvk))?;
     let mut value = decoded.value;
     meta::check_kind(&mut value, gvk)?;
-    let warnings = check(schema, gvk, &mut value, &decoded.duplicates, validation)?;
+    let warnings = check(&mut value, &decoded.duplicates)?;
     Ok((value, warnings))
 }

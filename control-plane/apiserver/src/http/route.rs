@@ -55,9 +55,9 @@ fn schema_name(gvk: &GroupVersionKind) -> String {
 
 impl ApiServer {
     /// The row of a request, if the path and verb are served.
-    pub(crate) fn row(&self, info: &RequestInfo) -> Result<&Arc<Resource>, Status> {
-        let table = self.registry.caches.table();
-        let row = table.get(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_path)?;
+    pub(crate) fn row(&self, info: &RequestInfo) -> Result<Arc<Resource>, Status> {
+        let row = self.registry.caches.row(&info.group, &info.version, &info.resource);
+        let row = row.ok_or_else(Status::unknown_path)?;
         let named_by_namespace = info.namespace == info.name && !row.namespaced();
         if !row.namespaced() && !info.namespace.is_empty() && !named_by_namespace {
             return Err(Status::unknown_path());
@@ -92,7 +92,7 @@ impl ApiServer {
         accept: Accept,
         query: &str,
     ) -> Result<Response<Body>, Status> {
-        let row = self.row(info)?;
+        let row = &self.row(info)?;
         let include = param(query, "includeObject").unwrap_or_default();
         let include = IncludeObject::parse(&include)
             .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {include:?}")))?;
@@ -150,11 +150,25 @@ impl ApiServer {
         }
     }
 
-    /// Kind and schema of what is sent to a place: the object's own, or that of a subresource.
-    fn body_kind(call: &Call<'_>) -> (GroupVersionKind, String) {
-        match call.row.subresource(call.subresource) {
-            Some(below) if below.kind != call.row.gvk => (below.kind.clone(), schema_name(&below.kind)),
-            _ => (call.row.gvk.clone(), call.row.schema.to_string()),
+    /// The kind of what is sent to a place where that is not the object's own: to some subresources.
+    fn other_kind<'a>(call: &Call<'a>) -> Option<&'a GroupVersionKind> {
+        let below = call.row.subresource(call.subresource)?;
+        (below.kind != call.row.gvk).then_some(&below.kind)
+    }
+
+    /// Checks and cleans what is sent to a place.
+    fn check_sent(
+        call: &Call<'_>,
+        tree: &mut Value,
+        duplicates: &[String],
+        validation: FieldValidation,
+    ) -> Result<Vec<String>, Status> {
+        match Self::other_kind(call) {
+            None => call.row.check(tree, duplicates, validation),
+            Some(gvk) => {
+                let schema = schema_of(&schema_name(gvk))?;
+                skep_api::schema::check(schema, gvk, tree, duplicates, validation)
+            }
         }
     }
 
@@ -183,8 +197,7 @@ impl ApiServer {
         mut tree: Value,
         validation: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
-        let (gvk, schema) = Self::body_kind(call);
-        let warnings = skep_api::schema::check(schema_of(&schema)?, &gvk, &mut tree, &[], validation)?;
+        let warnings = Self::check_sent(call, &mut tree, &[], validation)?;
         Ok((tree, warnings))
     }
 
@@ -196,7 +209,10 @@ impl ApiServer {
         mut tree: Value,
     ) -> Result<Option<Value>, Status> {
         let Some(action) = self.registry.handlers.for_action(info) else { return Ok(None) };
-        skep_api::schema::apply_defaults(schema_of(&Self::body_kind(call).1)?, &mut tree);
+        match Self::other_kind(call) {
+            None => call.row.apply_defaults(&mut tree)?,
+            Some(gvk) => skep_api::schema::apply_defaults(schema_of(&schema_name(gvk))?, &mut tree),
+        }
         let request = ActionRequest {
             user: call.user,
             info,
@@ -297,8 +313,8 @@ impl ApiServer {
     ) -> Result<(Value, Vec<String>), Status> {
         let format = body::format(headers)?;
         let bytes = body::read(headers, sent, self.limits.body).await?;
-        let (gvk, schema) = Self::body_kind(call);
-        body::object(schema_of(&schema)?, &gvk, &bytes, format, validation)
+        let gvk = Self::other_kind(call).unwrap_or(&call.row.gvk);
+        body::object(gvk, &bytes, format, |tree, twice| Self::check_sent(call, tree, twice, validation))
     }
 
     async fn read(&self, way: &Way<'_>) -> Result<Response<Body>, Status> {

@@ -71,8 +71,8 @@ struct Nodes {
 
 impl Nodes {
     fn find(&self, resource: &str, namespace: &str, name: &str) -> Result<Value, Status> {
-        let row = self.caches.table().get("", "v1", resource).ok_or_else(Status::unknown_path)?;
-        let found = self.caches.latest(row, namespace, name)?;
+        let row = self.caches.row("", "v1", resource).ok_or_else(Status::unknown_path)?;
+        let found = self.caches.latest(&row, namespace, name)?;
         found.map(|o| o.value()).ok_or_else(|| Status::not_found(&row.group_resource(), name))
     }
 }

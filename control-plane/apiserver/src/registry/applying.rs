@@ -3,7 +3,7 @@
 use super::{Call, Registry, Written};
 use serde_json::Value;
 use skep_api::apply::{self, Operation};
-use skep_api::schema::{FieldValidation, check_patched};
+use skep_api::schema::FieldValidation;
 use skep_api::{GroupVersion, Status};
 
 /// A configuration as it was sent.
@@ -60,6 +60,6 @@ fn merged(
         apply::apply(schema, live, config.tree, writer, config.force)
     });
     let mut new = applied.map_err(|why| why.to_status())?;
-    let told = check_patched(schema, &call.row.gvk, &mut new, config.duplicates, config.validation)?;
+    let told = call.row.check_patched(&mut new, config.duplicates, config.validation)?;
     Ok((new, told))
 }

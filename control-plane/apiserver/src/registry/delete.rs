@@ -2,6 +2,7 @@
 
 use super::meta;
 use super::read::{ListQuery, Moment};
+use super::shown::{shown, to_stored};
 use super::write::Outcome;
 use super::{Call, Registry};
 use crate::hooks::Operation;
@@ -166,10 +167,8 @@ impl Registry {
     ) -> Result<Deleted, Status> {
         let resource = call.row.group_resource();
         for attempt in 0..ATTEMPTS {
-            let current = self
-                .caches
-                .latest(call.row, call.namespace, call.name)?
-                .ok_or_else(|| Status::not_found(&resource, call.name))?;
+            let found = self.latest(call.row, call.namespace, call.name)?;
+            let current = shown(call.row, found).await?;
             meta::check_preconditions(
                 call.row,
                 &current,
@@ -184,10 +183,10 @@ impl Registry {
             let done = match step(call.row, &current.value(), options, jiff::Timestamp::now()) {
                 Step::Nothing => Some(Deleted::Stays(current)),
                 Step::Mark(new) => {
-                    let value = super::write::canonical(new)?;
+                    let value = super::write::canonical(to_stored(call.row, new).await?)?;
                     let op = Op::Put { key, value: value.clone() };
                     match self.commit(call, compare, op, Default::default()).await? {
-                        Outcome::Done(revision) => Some(Deleted::Stays(call.object(value, revision)?)),
+                        Outcome::Done(revision) => Some(Deleted::Stays(call.written(value, revision).await?)),
                         _ => None,
                     }
                 }

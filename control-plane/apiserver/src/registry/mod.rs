@@ -11,6 +11,7 @@ mod patching;
 mod read;
 mod scale;
 mod selection;
+mod shown;
 mod watching;
 mod write;
 

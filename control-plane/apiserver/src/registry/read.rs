@@ -3,6 +3,7 @@
 use super::Registry;
 use super::page::Token;
 use super::selection::Selection;
+use super::shown::{shown, shown_all};
 use crate::cache::{Cache, View, prefix_of, store_status, too_large};
 use skep_api::{Object, Resource, Status};
 use skep_store::{StoreError, prefix_end};
@@ -64,21 +65,25 @@ impl Registry {
     ) -> Result<Arc<Object>, Status> {
         match moment {
             Moment::AtHand => {
-                if let Some(found) = self.caches.peek(&row.group_resource(), namespace, name) {
-                    return Ok(found);
+                if let Some(found) = self.caches.peek(&row.stored_in(), namespace, name) {
+                    return shown(row, found).await;
                 }
             }
             Moment::NotOlderThan(revision) | Moment::Exact(revision) => self.caches.wait(revision).await?,
             Moment::Latest => {}
         }
-        self.caches
-            .latest(row, namespace, name)?
-            .ok_or_else(|| Status::not_found(&row.group_resource(), name))
+        shown(row, self.latest(row, namespace, name)?).await
+    }
+
+    /// The latest version of an object as it is stored; 404 where there is none.
+    pub(super) fn latest(&self, row: &Resource, namespace: &str, name: &str) -> Result<Arc<Object>, Status> {
+        let found = self.caches.latest(row, namespace, name)?;
+        found.ok_or_else(|| Status::not_found(&row.group_resource(), name))
     }
 
     /// Lists objects of one moment.
     pub async fn list(&self, row: &Resource, query: &ListQuery) -> Result<Listing, Status> {
-        let cache = self.stored(row)?;
+        let cache = &*self.stored(row)?;
         let (start, exact) = match (&query.token, query.moment) {
             (Some(token), _) => (token.start.as_str(), token.revision),
             (None, Moment::Exact(revision)) => ("", Some(revision)),
@@ -102,7 +107,7 @@ impl Registry {
             limit if query.selection.is_everything() => limit,
             limit => limit.max(STEP),
         };
-        let first = self.step(row, cache, query, start, step, exact)?;
+        let first = self.shown_step(row, cache, query, start, step, exact).await?;
         let revision = exact.unwrap_or(first.revision);
         let mut listing = Listing { revision, ..Listing::default() };
         let mut view = first;
@@ -128,18 +133,32 @@ impl Registry {
                 listing.remaining = query.selection.is_everything().then_some(left);
                 return Ok(listing);
             }
-            view = self.step(row, cache, query, &next, step, Some(revision))?;
+            view = self.shown_step(row, cache, query, &next, step, Some(revision)).await?;
         }
     }
 
     /// The cache of a resource that is stored.
-    pub(super) fn stored(&self, row: &Resource) -> Result<&Arc<Cache>, Status> {
+    pub(super) fn stored(&self, row: &Resource) -> Result<Arc<Cache>, Status> {
         self.caches
-            .cache(&row.group_resource())
+            .cache(&row.stored_in())
             .ok_or_else(|| Status::method_not_supported(&row.group_resource(), "list"))
     }
 
-    /// The next objects of a range, of one moment: from the cache where that still is the moment, else from the store's
+    /// [`Registry::step`] in the version of the row.
+    async fn shown_step(
+        &self,
+        row: &Resource,
+        cache: &Cache,
+        query: &ListQuery,
+        start: &str,
+        most: usize,
+        exact: Option<u64>,
+    ) -> Result<View, Status> {
+        let view = self.step(row, cache, query, start, most, exact)?;
+        Ok(View { items: shown_all(row, view.items).await?, ..view })
+    }
+
+    /// The next objects of a range, of one moment, as they are stored: from the cache where that still is the moment, else from the store's
     /// history.
     fn step(
         &self,
@@ -161,7 +180,7 @@ impl Registry {
         if revision > current {
             return Err(too_large(revision, current));
         }
-        let prefix = prefix_of(&row.group_resource());
+        let prefix = prefix_of(&row.stored_in());
         let within =
             if query.namespace.is_empty() { prefix.clone() } else { format!("{prefix}{}/", query.namespace) };
         let low = format!("{prefix}{start}").max(within.clone());

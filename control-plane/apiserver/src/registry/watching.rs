@@ -2,6 +2,7 @@
 
 use super::Registry;
 use super::selection::Selection;
+use super::shown::shown_all;
 use crate::cache::{Caches, Change, Watcher};
 use skep_api::{Object, Resource, Status};
 use std::sync::Arc;
@@ -63,15 +64,42 @@ pub enum Told {
     },
 }
 
-/// What a change means to a selection.
-fn tell(change: &Arc<Change>, namespace: &str, selection: &Selection) -> Option<Told> {
-    if !namespace.is_empty() && *change.object.meta().namespace != *namespace {
-        return None;
+/// A change with the object, and the version before, as the row serves them.
+struct Seen {
+    change: Arc<Change>,
+    object: Arc<Object>,
+    previous: Option<Arc<Object>>,
+}
+
+/// The changes of a namespace (or all) as a row serves them.
+async fn seen(row: &Resource, namespace: &str, changes: Vec<Arc<Change>>) -> Result<Vec<Seen>, Status> {
+    let mut seen: Vec<Seen> = changes
+        .into_iter()
+        .filter(|change| namespace.is_empty() || *change.object.meta().namespace == *namespace)
+        .map(|change| Seen { object: change.object.clone(), previous: change.previous.clone(), change })
+        .collect();
+    if row.stored.is_none() {
+        return Ok(seen);
     }
-    let before = change.previous.as_ref().filter(|object| selection.matches(object));
-    let object = change.object.clone();
+    let stored = seen.iter().flat_map(|s| [Some(&s.object), s.previous.as_ref()]).flatten().cloned();
+    let mut shown = shown_all(row, stored.collect()).await?.into_iter();
+    for one in &mut seen {
+        for place in [Some(&mut one.object), one.previous.as_mut()].into_iter().flatten() {
+            if let Some(object) = shown.next() {
+                *place = object;
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// What a change means to a selection.
+fn tell(seen: Seen, selection: &Selection) -> Option<Told> {
+    let Seen { change, object, previous } = seen;
+    let before = previous.as_ref().filter(|object| selection.matches(object));
     // The line that all watchers share fits where the change is to this one what it is to all.
-    let shared = |same: bool| same.then(|| change.clone());
+    let as_stored = Arc::ptr_eq(&object, &change.object);
+    let shared = |same: bool| (same && as_stored).then(|| change.clone());
     if change.deleted {
         return before.map(|_| Told::Deleted(object, shared(true)));
     }
@@ -87,6 +115,8 @@ fn tell(change: &Arc<Change>, namespace: &str, selection: &Selection) -> Option<
 /// A running watch.
 pub struct Watch {
     caches: Arc<Caches>,
+    row: Arc<Resource>,
+    table: tokio::sync::watch::Receiver<()>,
     watcher: Option<Watcher>,
     query: WatchQuery,
     initial: std::vec::IntoIter<Arc<Object>>,
@@ -98,7 +128,7 @@ pub struct Watch {
 
 impl Registry {
     /// Begins a watch. What is wrong with its beginning is told by its first item, as upstream does.
-    pub async fn watch(&self, row: &Resource, query: WatchQuery) -> Result<Watch, Status> {
+    pub async fn watch(&self, row: &Arc<Resource>, query: WatchQuery) -> Result<Watch, Status> {
         let cache = self.stored(row)?;
         match query.begin {
             Begin::Latest => {
@@ -110,6 +140,8 @@ impl Registry {
         let now = Instant::now();
         let mut watch = Watch {
             caches: self.caches.clone(),
+            row: row.clone(),
+            table: self.caches.table_changes(),
             watcher: None,
             initial: Vec::new().into_iter(),
             initial_end: None,
@@ -138,18 +170,21 @@ impl Registry {
 }
 
 impl Watch {
-    /// The next things to tell, at least one; none when the time is up.
+    /// The next things to tell, at least one; none when the time is up, or when the resource is no longer served as it was.
     pub async fn next(&mut self) -> Option<Result<Vec<Told>, Status>> {
-        let selection = &self.query.selection;
-        let initial: Vec<Told> = self
-            .initial
-            .by_ref()
-            .filter(|object| selection.matches(object))
-            .take(BATCH)
-            .map(|object| Told::Added(object, None))
-            .collect();
-        if !initial.is_empty() {
-            return Some(Ok(initial));
+        while !self.initial.as_slice().is_empty() {
+            let batch: Vec<_> = self.initial.by_ref().take(BATCH).collect();
+            let initial: Vec<Told> = match shown_all(&self.row, batch).await {
+                Ok(shown) => shown
+                    .into_iter()
+                    .filter(|object| self.query.selection.matches(object))
+                    .map(|object| Told::Added(object, None))
+                    .collect(),
+                Err(status) => return Some(Err(status)),
+            };
+            if !initial.is_empty() {
+                return Some(Ok(initial));
+            }
         }
         if let Some(revision) = self.initial_end.take() {
             self.revision = revision;
@@ -167,19 +202,27 @@ impl Watch {
             };
             if let Some(last) = changes.last() {
                 self.revision = last.revision;
-                let told: Vec<Told> = changes
-                    .iter()
-                    .filter_map(|change| tell(change, &self.query.namespace, &self.query.selection))
-                    .collect();
+                let seen = match seen(&self.row, &self.query.namespace, changes).await {
+                    Ok(seen) => seen,
+                    Err(status) => return Some(Err(status)),
+                };
+                let selection = &self.query.selection;
+                let told: Vec<Told> = seen.into_iter().filter_map(|one| tell(one, selection)).collect();
                 if !told.is_empty() {
                     return Some(Ok(told));
                 }
                 continue;
             }
             self.revision = self.revision.max(reached);
+            // Everything at hand has been told: if the resource went meanwhile, that was all.
+            self.table.mark_unchanged();
+            if !self.caches.is_served(&self.row) {
+                return None;
+            }
             let until = if self.query.bookmarks { self.bookmark.min(self.deadline) } else { self.deadline };
             tokio::select! {
                 waited = watcher.wait() => if waited.is_err() { return None },
+                changed = self.table.changed() => if changed.is_err() { return None },
                 () = tokio::time::sleep_until(until) => {
                     if self.query.bookmarks && Instant::now() < self.deadline {
                         self.bookmark = Instant::now() + BOOKMARK;

@@ -1,13 +1,14 @@
 //! Creating and changing objects.
 
 use super::meta::{self, Expected};
+use super::shown::{shown, to_stored};
 use super::{Call, Registry};
 use crate::cache::store_key;
 use crate::hooks::{Operation, Together, WriteRequest};
 use bytes::Bytes;
 use serde_json::Value;
 use skep_api::apply::{self, Writer};
-use skep_api::schema::{Schema, Schemas, apply_defaults};
+use skep_api::schema::{Schema, Schemas};
 use skep_api::validation::metadata;
 use skep_api::{Context, FieldError, Object, Status};
 use skep_store::{Compare, Op, Txn, TxnOutcome};
@@ -55,12 +56,13 @@ impl Call<'_> {
     }
 
     pub(super) fn key(&self, name: &str) -> Bytes {
-        store_key(&self.row.group_resource(), self.namespace, name).into()
+        store_key(&self.row.stored_in(), self.namespace, name).into()
     }
 
-    pub(super) fn object(&self, value: Bytes, revision: u64) -> Result<Arc<Object>, Status> {
-        let fields: Vec<&str> = self.row.selectable_fields.iter().map(AsRef::as_ref).collect();
-        Object::from_stored(value, revision, &fields).map(Arc::new).map_err(Status::internal)
+    /// What was just stored, in the version of the row.
+    pub(super) async fn written(&self, value: Bytes, revision: u64) -> Result<Arc<Object>, Status> {
+        let stored = crate::cache::decode(self.row, value, revision).map_err(Status::internal)?;
+        shown(self.row, Arc::new(stored)).await
     }
 
     /// Works with this write as `managedFields` sees it.
@@ -96,12 +98,12 @@ impl Call<'_> {
         }
     }
 
-    pub(super) fn schema(&self) -> Result<Schema<'static>, Status> {
-        schema_of(&self.row.schema)
+    pub(super) fn schema(&self) -> Result<Schema<'_>, Status> {
+        self.row.schema()
     }
 }
 
-/// The schema of a built-in kind.
+/// A built-in schema.
 pub fn schema_of(name: &str) -> Result<Schema<'static>, Status> {
     Schemas::builtin().get(name).ok_or_else(|| Status::internal(format!("no schema is named {name}")))
 }
@@ -156,7 +158,7 @@ impl Registry {
                 let random = uuid::Uuid::new_v4().as_u128();
                 meta::set_text(&mut new, "name", &meta::generated_name(&base, random));
             }
-            apply_defaults(call.schema()?, &mut new);
+            row.apply_defaults(&mut new)?;
             strategy.default(&mut new);
             let managed = call.managed(by, None, &mut new, now)?;
             strategy.prepare_create(&mut new, &Context { now, user: &call.user.name });
@@ -175,12 +177,12 @@ impl Registry {
             self.admission.validate(&request, Some(&new), None, &mut told).await?;
 
             let key = call.key(&name);
-            let value = canonical(new)?;
+            let value = canonical(to_stored(row, new).await?)?;
             let op = Op::Put { key: key.clone(), value: value.clone() };
             match self.commit(call, Compare::Absent(key), op, together).await? {
                 Outcome::Done(revision) => {
                     warnings.append(&mut told);
-                    return Ok(Written { object: call.object(value, revision)?, created: true });
+                    return Ok(Written { object: call.written(value, revision).await?, created: true });
                 }
                 Outcome::Overtaken if generated && attempt + 1 < NAMES => {}
                 Outcome::Overtaken => return Err(Status::already_exists(&row.group_resource(), &name)),
@@ -241,10 +243,7 @@ impl Registry {
             if attempt > 0 && turn.is_none() {
                 turn = self.turn(&call.key(call.name)).await;
             }
-            let current = self
-                .caches
-                .latest(call.row, call.namespace, call.name)?
-                .ok_or_else(|| Status::not_found(&resource, call.name))?;
+            let current = self.latest(call.row, call.namespace, call.name)?;
             let mut told = Vec::new();
             if let Some(object) = self.try_change((by, change), call, &current, attempt, &mut told).await? {
                 warnings.append(&mut told);
@@ -254,16 +253,17 @@ impl Registry {
         Err(Status::stale(&resource, call.name))
     }
 
-    /// One attempt; none when somebody came between.
+    /// One attempt on the stored version `found`; none when somebody came between.
     async fn try_change(
         &self,
         (by, change): (apply::Operation, &Change<'_>),
         call: &Call<'_>,
-        current: &Arc<Object>,
+        found: &Arc<Object>,
         attempt: u32,
         told: &mut Vec<String>,
     ) -> Result<Option<Arc<Object>>, Status> {
         let (row, strategy) = (call.row, &call.row.strategy);
+        let current = &shown(row, found.clone()).await?;
         let old = current.value();
         let (mut new, mut made) = change(current, &old)?;
         told.append(&mut made);
@@ -286,7 +286,7 @@ impl Registry {
             _ => {}
         }
         meta::fill_update(&mut new, &old);
-        apply_defaults(call.schema()?, &mut new);
+        row.apply_defaults(&mut new)?;
         strategy.default(&mut new);
         let managed = call.managed(by, Some(&old), &mut new, jiff::Timestamp::now())?;
         match call.subresource {
@@ -316,8 +316,8 @@ impl Registry {
 
         let key = call.key(call.name);
         let removed = super::delete::is_done(row, &new);
-        let value = canonical(new)?;
-        if value == current.body() && !removed {
+        let value = canonical(to_stored(row, new).await?)?;
+        if value == found.body() && !removed {
             return Ok(Some(current.clone()));
         }
         let compare = Compare::ModRevision(key.clone(), current.revision());
@@ -328,7 +328,7 @@ impl Registry {
             (Op::Put { key, value: value.clone() }, together)
         };
         match self.commit(call, compare, op, together).await? {
-            Outcome::Done(revision) => Ok(Some(call.object(value, revision)?)),
+            Outcome::Done(revision) => Ok(Some(call.written(value, revision).await?)),
             Outcome::Overtaken | Outcome::CompanionOvertaken => Ok(None),
         }
     }

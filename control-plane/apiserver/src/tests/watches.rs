@@ -184,13 +184,12 @@ async fn too_old_is_an_error_event_and_the_time_ends_a_watch() {
         w.config_map(&format!("c{n}"), json!({})).await;
     }
     // A server that starts now knows nothing of what was before.
-    let caches = crate::cache::Caches::start(w.store.clone(), w.server.registry().caches().table().clone())
-        .await
-        .unwrap();
+    let caches =
+        crate::cache::Caches::start(w.store.clone(), w.server.registry().caches().table()).await.unwrap();
     let cache = caches.cache(&skep_api::GroupResource::new("", "configmaps")).unwrap();
     assert!(cache.watch(1).is_none());
     let registry = crate::registry::Registry::new(caches, Arc::new(super::Open), crate::Handlers::default());
-    let table = w.server.registry().caches().table().clone();
+    let table = w.server.registry().caches().table();
     let row = table.get("", "v1", "configmaps").unwrap();
     let query = crate::registry::WatchQuery {
         namespace: String::new(),

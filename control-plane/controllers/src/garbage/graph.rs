@@ -85,6 +85,26 @@ impl Graph {
         affected
     }
 
+    /// Forgets the objects of a resource that is no longer followed. Not known any more is not the same as gone: nothing
+    /// follows for those that they own.
+    pub(super) fn forget(&mut self, resource: usize) {
+        let known: Vec<Uid> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.resource == resource)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in known {
+            let Some(node) = self.nodes.remove(&uid) else { continue };
+            for owner in &node.meta.owner_references {
+                if let Some(set) = self.dependents.get_mut(&owner.uid) {
+                    set.remove(&uid);
+                }
+            }
+        }
+        self.dependents.retain(|_, set| !set.is_empty());
+    }
+
     /// Takes note that an object is gone; answers which objects need a verdict now.
     pub(super) fn remove(&mut self, uid: &str) -> Vec<Uid> {
         let mut affected = Vec::new();
@@ -265,5 +285,17 @@ mod tests {
         assert!(g.upsert(0, &meta("b", &[], None)).contains(&"a".into()));
         assert_eq!(g.verdict("a"), Verdict::Release(ORPHAN));
         assert_eq!(g.verdict("b"), Verdict::Keep);
+    }
+
+    #[test]
+    fn what_is_no_longer_followed_is_not_gone() {
+        let mut graph = Graph::default();
+        graph.upsert(0, &meta("a", &[], None));
+        graph.upsert(1, &meta("b", &[("a", true)], None));
+        assert_eq!(graph.verdict("b"), Verdict::Keep);
+        graph.forget(0);
+        assert!(matches!(graph.verdict("b"), Verdict::Look(_)));
+        graph.forget(1);
+        assert!(graph.nodes.is_empty() && graph.dependents.is_empty());
     }
 }

@@ -5,21 +5,36 @@ mod graph;
 use crate::runtime::{Key, Outcome, Queue, work};
 use crate::{Context, ManagedResource};
 use graph::{Graph, Node, Uid, Verdict};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 use skep_api::meta::OwnerReference;
 use skep_api::{GroupVersion, Status};
-use skep_client::{Change, Client, DeleteOptions, Informer, Patch, Propagation, Target, WriteOptions};
+use skep_client::{
+    Change, Client, Collection, DeleteOptions, Informer, Patch, Propagation, Target, WriteOptions,
+};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Dependents of a cleared owner are looked at again after this, in case an event was for naught.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// So long the end of its objects is still noted after a resource went: what was on its way arrives.
+const LINGER: Duration = Duration::from_secs(30);
+
 struct Collector {
     client: Arc<dyn Client>,
     graph: Mutex<Graph>,
-    resources: Vec<ManagedResource>,
+    /// All that have been followed, by the index that the nodes name; never shortened.
+    resources: RwLock<Vec<ManagedResource>>,
+}
+
+/// The resources whose changes are noted.
+struct Followed {
+    collector: Arc<Collector>,
+    queue: Queue,
+    /// Index and task of each.
+    tasks: HashMap<Collection, (usize, tokio::task::JoinHandle<()>)>,
 }
 
 /// Starts the collector; it acts once it has seen all objects of all resources.
@@ -27,30 +42,78 @@ pub(crate) async fn start(context: &Context) {
     let collector = Arc::new(Collector {
         client: context.client("generic-garbage-collector"),
         graph: Mutex::default(),
-        resources: context.config.resources.clone(),
+        resources: RwLock::default(),
     });
     let queue = Queue::default();
-    let views: Vec<Informer> =
-        collector.resources.iter().map(|r| context.informers.of(&r.collection)).collect();
+    let mut resources = context.config.resources.clone();
+    let mut followed = Followed { collector: collector.clone(), queue: queue.clone(), tasks: HashMap::new() };
+    let first = resources.borrow_and_update().clone();
+    let views: Vec<Informer> = first.iter().map(|r| context.informers.of(&r.collection)).collect();
     for view in &views {
         view.synced().await;
     }
-    for (resource, view) in views.into_iter().enumerate() {
-        let (collector, queue) = (collector.clone(), queue.clone());
-        tokio::spawn(async move {
-            // The view is held here for as long as its changes are followed.
-            let mut changes = view.subscribe();
-            while let Some(change) = changes.recv().await {
-                for uid in collector.note(resource, &change) {
-                    queue.add(Key::new("", &uid));
-                }
-            }
-        });
+    for (resource, view) in first.into_iter().zip(views) {
+        followed.follow(resource, view);
     }
+    let client = context.client("kube-controller-manager");
+    tokio::spawn(async move {
+        while resources.changed().await.is_ok() {
+            let now = resources.borrow_and_update().clone();
+            followed.change(now, &client);
+        }
+    });
     work("garbage", &queue, 4, move |key| {
         let collector = collector.clone();
         async move { collector.reconcile(&key.name).await }
     });
+}
+
+impl Followed {
+    /// Begins to take note of the changes of a resource.
+    fn follow(&mut self, resource: ManagedResource, view: Informer) {
+        let collection = resource.collection.clone();
+        let index = {
+            let mut all = self.collector.resources.write();
+            all.push(resource);
+            all.len() - 1
+        };
+        let (collector, queue) = (self.collector.clone(), self.queue.clone());
+        let task = tokio::spawn(async move {
+            // The view is held here for as long as its changes are followed.
+            let mut changes = view.subscribe();
+            while let Some(change) = changes.recv().await {
+                for uid in collector.note(index, &change) {
+                    queue.add(Key::new("", &uid));
+                }
+            }
+        });
+        self.tasks.insert(collection, (index, task));
+    }
+
+    /// Follows what has come and lets go what went.
+    fn change(&mut self, now: Vec<ManagedResource>, client: &Arc<dyn Client>) {
+        let gone: Vec<Collection> = self
+            .tasks
+            .keys()
+            .filter(|followed| now.iter().all(|resource| resource.collection != **followed))
+            .cloned()
+            .collect();
+        for resource in now {
+            if !self.tasks.contains_key(&resource.collection) {
+                let view = Informer::all(client.clone(), resource.collection.clone());
+                self.follow(resource, view);
+            }
+        }
+        for collection in gone {
+            let Some((index, task)) = self.tasks.remove(&collection) else { continue };
+            let collector = self.collector.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                task.abort();
+                collector.graph.lock().forget(index);
+            });
+        }
+    }
 }
 
 impl Collector {
@@ -71,7 +134,7 @@ impl Collector {
     }
 
     fn target(&self, node: &Node) -> Target {
-        self.resources[node.resource].collection.item(&node.meta.namespace, &node.meta.name)
+        self.resources.read()[node.resource].collection.item(&node.meta.namespace, &node.meta.name)
     }
 
     fn node(&self, uid: &str) -> Option<Node> {
@@ -142,8 +205,9 @@ impl Collector {
     /// Whether an owner does not exist, or is another object of the same name.
     async fn is_gone(&self, dependent: &Node, owner: &OwnerReference) -> Result<bool, Status> {
         let version = GroupVersion::parse(&owner.api_version);
-        let resource =
-            self.resources.iter().find(|r| r.kind.kind == *owner.kind && r.kind.group == version.group);
+        // The last one that was followed: an earlier one of that kind may have gone.
+        let wanted = |r: &&ManagedResource| r.kind.kind == *owner.kind && r.kind.group == version.group;
+        let resource = self.resources.read().iter().rfind(wanted).cloned();
         let Some(resource) = resource else { return Ok(false) }; // a kind this server does not know: wait
         if resource.namespaced && dependent.meta.namespace.is_empty() {
             return Ok(false); // a cluster-scoped object cannot have such an owner; leave it for people to see
