@@ -3,10 +3,15 @@
 //!
 //! What the schema says (types, required fields, defaults that depend on nothing) is not said again here.
 
+pub mod addresses;
+pub mod admission;
+pub mod apiservice;
 pub mod batch;
 mod columns;
 pub mod data;
+pub mod device;
 pub mod endpoints;
+pub mod flow;
 pub mod limits;
 pub mod namespace;
 pub mod networking;
@@ -19,6 +24,8 @@ pub mod runtime;
 pub mod scale;
 pub mod service;
 pub mod small;
+#[cfg(test)]
+mod stable_tests;
 pub mod storage;
 mod table;
 pub mod template;

@@ -159,6 +159,71 @@ const ROWS: &[Row] = &[
         selectable: &["spec.clusterIP", "spec.type"],
         ..row("v1.Service", "services", Namespaced, of::<super::service::Service>)
     },
+    Row {
+        categories: &["api-extensions"],
+        ..row(
+            "admissionregistration.k8s.io/v1.MutatingAdmissionPolicy",
+            "mutatingadmissionpolicies",
+            Cluster,
+            of::<super::admission::MutatingAdmissionPolicy>,
+        )
+    },
+    Row {
+        categories: &["api-extensions"],
+        ..row(
+            "admissionregistration.k8s.io/v1.MutatingAdmissionPolicyBinding",
+            "mutatingadmissionpolicybindings",
+            Cluster,
+            of::<super::admission::MutatingAdmissionPolicyBinding>,
+        )
+    },
+    Row {
+        categories: &["api-extensions"],
+        ..row(
+            "admissionregistration.k8s.io/v1.MutatingWebhookConfiguration",
+            "mutatingwebhookconfigurations",
+            Cluster,
+            of::<super::admission::MutatingWebhookConfiguration>,
+        )
+    },
+    Row {
+        categories: &["api-extensions"],
+        below: &[STATUS],
+        ..row(
+            "admissionregistration.k8s.io/v1.ValidatingAdmissionPolicy",
+            "validatingadmissionpolicies",
+            Cluster,
+            of::<super::admission::ValidatingAdmissionPolicy>,
+        )
+    },
+    Row {
+        categories: &["api-extensions"],
+        ..row(
+            "admissionregistration.k8s.io/v1.ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
+            Cluster,
+            of::<super::admission::ValidatingAdmissionPolicyBinding>,
+        )
+    },
+    Row {
+        categories: &["api-extensions"],
+        ..row(
+            "admissionregistration.k8s.io/v1.ValidatingWebhookConfiguration",
+            "validatingwebhookconfigurations",
+            Cluster,
+            of::<super::admission::ValidatingWebhookConfiguration>,
+        )
+    },
+    Row {
+        categories: &["api-extensions"],
+        below: &[STATUS],
+        ..row(
+            "apiregistration.k8s.io/v1.APIService",
+            "apiservices",
+            Cluster,
+            of::<super::apiservice::ApiService>,
+        )
+    },
     row(
         "apps/v1.ControllerRevision",
         "controllerrevisions",
@@ -203,6 +268,28 @@ const ROWS: &[Row] = &[
         of::<super::endpoints::EndpointSlice>,
     ),
     Row {
+        below: &[STATUS],
+        ..row(
+            "flowcontrol.apiserver.k8s.io/v1.FlowSchema",
+            "flowschemas",
+            Cluster,
+            of::<super::flow::FlowSchema>,
+        )
+    },
+    Row {
+        below: &[STATUS],
+        ..row(
+            "flowcontrol.apiserver.k8s.io/v1.PriorityLevelConfiguration",
+            "prioritylevelconfigurations",
+            Cluster,
+            of::<super::flow::PriorityLevelConfiguration>,
+        )
+    },
+    Row {
+        short: &["ip"],
+        ..row("networking.k8s.io/v1.IPAddress", "ipaddresses", Cluster, of::<super::addresses::IpAddress>)
+    },
+    Row {
         short: &["ing"],
         below: &[STATUS],
         ..row("networking.k8s.io/v1.Ingress", "ingresses", Namespaced, of::<super::networking::Ingress>)
@@ -222,6 +309,15 @@ const ROWS: &[Row] = &[
             of::<super::networking::NetworkPolicy>,
         )
     },
+    Row {
+        below: &[STATUS],
+        ..row(
+            "networking.k8s.io/v1.ServiceCIDR",
+            "servicecidrs",
+            Cluster,
+            of::<super::addresses::ServiceCidr>,
+        )
+    },
     row("node.k8s.io/v1.RuntimeClass", "runtimeclasses", Cluster, of::<super::runtime::RuntimeClass>),
     row("rbac.authorization.k8s.io/v1.ClusterRole", "clusterroles", Cluster, of::<super::rbac::ClusterRole>),
     row(
@@ -237,6 +333,31 @@ const ROWS: &[Row] = &[
         Namespaced,
         of::<super::rbac::RoleBinding>,
     ),
+    row("resource.k8s.io/v1.DeviceClass", "deviceclasses", Cluster, of::<super::device::DeviceClass>),
+    Row {
+        below: &[STATUS],
+        ..row(
+            "resource.k8s.io/v1.ResourceClaim",
+            "resourceclaims",
+            Namespaced,
+            of::<super::device::ResourceClaim>,
+        )
+    },
+    row(
+        "resource.k8s.io/v1.ResourceClaimTemplate",
+        "resourceclaimtemplates",
+        Namespaced,
+        of::<super::device::ResourceClaimTemplate>,
+    ),
+    Row {
+        selectable: &["spec.driver", "spec.nodeName"],
+        ..row(
+            "resource.k8s.io/v1.ResourceSlice",
+            "resourceslices",
+            Cluster,
+            of::<super::device::ResourceSlice>,
+        )
+    },
     Row {
         short: &["pc"],
         ..row(
@@ -319,10 +440,12 @@ fn gvk(text: &'static str) -> GroupVersionKind {
 /// Name of the definition in Kubernetes' schema: packages carry the first word of the group.
 fn schema_name(gvk: &GroupVersionKind) -> String {
     let package = match gvk.group.split('.').next() {
-        None | Some("") => "core",
-        Some(word) => word,
+        None | Some("") => "api.core",
+        Some("apiextensions") => "apiextensions-apiserver.pkg.apis.apiextensions",
+        Some("apiregistration") => "kube-aggregator.pkg.apis.apiregistration",
+        Some(word) => return format!("io.k8s.api.{word}.{}.{}", gvk.version, gvk.kind),
     };
-    format!("io.k8s.api.{package}.{}.{}", gvk.version, gvk.kind)
+    format!("io.k8s.{package}.{}.{}", gvk.version, gvk.kind)
 }
 
 impl Row {

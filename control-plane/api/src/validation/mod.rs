@@ -1,12 +1,14 @@
 //! Rules that several kinds share. Each states upstream's fact: path, reason and message.
 
 mod at;
+mod condition;
 pub mod metadata;
 pub mod resources;
 pub mod selector;
 pub mod text;
 
 pub use at::{At, Errors, IMMUTABLE};
+pub use condition::conditions;
 
 use serde_json::Value;
 

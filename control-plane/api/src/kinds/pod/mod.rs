@@ -17,7 +17,7 @@ pub use binding::{bind, validate as validate_binding};
 pub(crate) use container::PROTOCOLS;
 pub(crate) use defaults::spec as default_spec;
 pub(crate) use placement::EFFECTS;
-pub(super) use placement::tolerations;
+pub(super) use placement::{node_selector, tolerations};
 pub use qos::class as qos_class;
 pub(crate) use spec::validate as validate_spec;
 

@@ -40,7 +40,7 @@ fn weight(errors: &mut Errors, at: &At<'_, '_>) {
 }
 
 /// A selector of nodes: at least one term.
-fn node_selector(errors: &mut Errors, at: &At<'_, '_>) {
+pub(in crate::kinds) fn node_selector(errors: &mut Errors, at: &At<'_, '_>) {
     let terms = at.get("nodeSelectorTerms");
     if terms.is_empty() {
         return errors.required(&terms, "must have at least one node selector term");
