@@ -306,6 +306,12 @@ impl Runtime {
         Ok(call!(self.rt, attach, "Attach", SHORT, r)?.url)
     }
 
+    /// Asks for the streaming URL of a sandbox's ports. `ports` are those of WebSocket clients; SPDY's name theirs themselves.
+    pub async fn port_forward_url(&self, sandbox: &str, ports: Vec<i32>) -> Result<String> {
+        let r = cri::PortForwardRequest { pod_sandbox_id: sandbox.into(), port: ports };
+        Ok(call!(self.rt, port_forward, "PortForward", SHORT, r)?.url)
+    }
+
     /// Has the runtime open a container's log file again, after it was moved.
     pub async fn reopen_log(&self, id: &str) -> Result<()> {
         let r = cri::ReopenContainerLogRequest { container_id: id.into() };

@@ -2,8 +2,9 @@
 
 pub mod logs;
 pub mod metrics;
-pub mod spdy;
+mod query;
 pub mod stream;
+pub mod translate;
 
 use crate::core::observed::{Container, State};
 use crate::core::sandbox::id;
@@ -17,6 +18,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1 as cri;
+use query::Query;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::convert::Infallible;
@@ -314,7 +316,7 @@ impl Server {
             stderr: w.stderr && !w.tty,
         };
         match self.pods.context().rt.exec_url(request).await {
-            Ok(url) => stream::upgrade(r, move |ws, v5| stream::pass(ws, v5, url, w)),
+            Ok(url) => stream::serve(r, &url, stream::Kind::Command(w)).await,
             Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e.message),
         }
     }
@@ -347,7 +349,7 @@ impl Server {
             stderr: w.stderr && !w.tty,
         };
         match self.pods.context().rt.attach_url(request).await {
-            Ok(url) => stream::upgrade(r, move |ws, v5| stream::pass(ws, v5, url, w)),
+            Ok(url) => stream::serve(r, &url, stream::Kind::Command(w)).await,
             Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e.message),
         }
     }
@@ -357,87 +359,31 @@ impl Server {
             Ok(s) => s,
             Err(r) => return *r,
         };
-        let ports: Vec<u16> = q
-            .all("port")
-            .iter()
-            .chain(&q.all("ports"))
-            .flat_map(|p| p.split(','))
-            .filter_map(|p| p.parse().ok())
-            .collect();
-        if ports.is_empty() {
-            return text(StatusCode::BAD_REQUEST, "query parameter \"port\" is required\n");
-        }
-        let host = s.pod.spec.as_ref().is_some_and(crate::core::rules::host_network);
-        let netns = match s.seen.sandboxes.first().filter(|x| x.ready) {
-            _ if host => None,
-            Some(x) => match crate::network::netns_of(&self.pods.context().node.data_dir, &x.id) {
-                Some(p) => Some(p),
-                None => return text(StatusCode::INTERNAL_SERVER_ERROR, "the pod's network is not known\n"),
-            },
-            None => return text(StatusCode::NOT_FOUND, "the pod is not running\n"),
+        // WebSocket clients name their ports here; those of SPDY with each connection.
+        let named = [q.all("port"), q.all("ports")].concat();
+        let ports: Result<Vec<u16>, _> = named.iter().flat_map(|p| p.split(',')).map(str::parse).collect();
+        let Ok(ports) = ports else {
+            return text(StatusCode::BAD_REQUEST, "query parameter \"port\" is not a port number\n");
         };
-        stream::upgrade(r, move |ws, _| stream::forward(ws, netns, ports))
+        let Some(sandbox) = s.seen.sandboxes.first().filter(|x| x.ready) else {
+            return text(StatusCode::NOT_FOUND, "the pod is not running\n");
+        };
+        let ports = ports.into_iter().map(i32::from).collect();
+        match self.pods.context().rt.port_forward_url(&sandbox.id, ports).await {
+            Ok(url) => stream::serve(r, &url, stream::Kind::Ports).await,
+            Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e.message),
+        }
     }
 }
 
-fn wanted(q: &Query) -> stream::Wanted {
+fn wanted(q: &Query) -> translate::Wanted {
     let flag = |a: &str, b: &str| q.flag(a) || q.flag(b);
-    stream::Wanted {
+    translate::Wanted {
         stdin: flag("stdin", "input"),
         stdout: flag("stdout", "output"),
         stderr: flag("stderr", "error"),
         tty: q.flag("tty"),
     }
-}
-
-/// Query parameters, in order.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(q: &str) -> Self {
-        let pairs = q.split('&').filter(|p| !p.is_empty()).map(|p| {
-            let (k, v) = p.split_once('=').unwrap_or((p, ""));
-            (decode(k), decode(v))
-        });
-        Self(pairs.collect())
-    }
-
-    fn get(&self, k: &str) -> Option<&str> {
-        self.0.iter().find(|(n, v)| n == k && !v.is_empty()).map(|(_, v)| v.as_str())
-    }
-
-    fn all(&self, k: &str) -> Vec<String> {
-        self.0.iter().filter(|(n, _)| n == k).map(|(_, v)| v.clone()).collect()
-    }
-
-    fn flag(&self, k: &str) -> bool {
-        matches!(self.get(k), Some("true" | "1"))
-    }
-}
-
-/// Undoes percent encoding and `+`.
-fn decode(s: &str) -> String {
-    let mut out = Vec::with_capacity(s.len());
-    let b = s.as_bytes();
-    let mut i = 0;
-    while let Some(c) = b.get(i) {
-        match c {
-            b'+' => out.push(b' '),
-            b'%' => {
-                let hex = b.get(i + 1..i + 3).and_then(|h| std::str::from_utf8(h).ok());
-                match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
-                    Some(v) => {
-                        out.push(v);
-                        i += 2;
-                    }
-                    None => out.push(b'%'),
-                }
-            }
-            c => out.push(*c),
-        }
-        i += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// A plain text answer.

@@ -1,261 +1,276 @@
-//! Exec, attach and port-forward: WebSocket (`v4` and `v5.channel.k8s.io`) to the API server, SPDY to the runtime.
+//! Exec, attach and port-forward: an upgrade of the client meets one of the runtime's streaming server.
+//!
+//! What the runtime speaks itself (SPDY, and WebSocket up to `v4.channel.k8s.io`) is passed on as bytes. What it does not,
+//! is translated to SPDY here: `v5.channel.k8s.io`, and SPDY within WebSocket.
 
-use super::spdy::{self, Event};
-use base64::Engine;
-use bytes::Bytes;
+use super::translate::{self, Wanted};
+use super::{Body, text};
 use futures::{SinkExt, StreamExt};
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use skep_streams::splice::splice;
+use skep_streams::upgrade::{self, SPDY, STREAM_PROTOCOL};
+use skep_streams::websocket::{self, Handshake, Message, Socket, io_error};
 use std::io;
-use std::path::PathBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio::net::TcpStream;
 
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-/// v5 only: the byte after it names a channel whose sending side has ended.
-const CLOSE: u8 = 255;
+/// Sub-protocol of WebSocket that can end standard input.
+const V5: &str = "v5.channel.k8s.io";
+/// SPDY's protocol for a command's streams: the last one.
+const V4: &str = "v4.channel.k8s.io";
+/// Largest error text that is read of the runtime.
+const ERROR_TEXT: usize = 64 << 10;
+/// Bytes of SPDY that are put into one WebSocket message at most.
+const TUNNEL: usize = 32 << 10;
 
-/// Which streams a client wants.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted {
-    /// Standard input.
-    pub stdin: bool,
-    /// Standard output.
-    pub stdout: bool,
-    /// Standard error (never with a terminal).
-    pub stderr: bool,
-    /// A terminal.
-    pub tty: bool,
+/// What a stream carries.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// The streams of a command or container.
+    Command(Wanted),
+    /// Connections to ports.
+    Ports,
 }
 
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
-
-/// Picks the sub-protocol, best first; `None` for one that is not spoken here.
-fn protocol(headers: &HeaderMap) -> Option<&'static str> {
-    let asked: Vec<&str> = headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .map(str::trim)
-        .collect();
-    ["v5.channel.k8s.io", "v4.channel.k8s.io"].into_iter().find(|p| asked.contains(p))
+/// How a client's upgrade is met.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// The runtime speaks this itself.
+    Bytes,
+    /// A command's streams over WebSocket, to SPDY.
+    Translate,
+    /// SPDY within WebSocket.
+    Tunnel {
+        /// The sub-protocol the client is answered with.
+        outer: String,
+        /// SPDY's own.
+        inner: String,
+    },
 }
 
-/// Answers the handshake and hands the socket to `work`.
-pub fn upgrade<F, W>(mut r: Request<Incoming>, work: F) -> Response<super::Body>
-where
-    F: FnOnce(Socket, bool) -> W + Send + 'static,
-    W: Future<Output = ()> + Send,
-{
-    let is_ws = r
-        .headers()
-        .get(header::UPGRADE)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.eq_ignore_ascii_case("websocket"));
-    let key = r.headers().get(header::SEC_WEBSOCKET_KEY).cloned();
-    let (true, Some(key)) = (is_ws, key) else {
-        return super::text(StatusCode::BAD_REQUEST, "a WebSocket upgrade is needed here\n");
+impl Way {
+    /// None where no upgrade is asked for.
+    fn of(headers: &HeaderMap, ports: bool) -> Option<Way> {
+        if !upgrade::is_upgrade(headers) {
+            return None;
+        }
+        if !upgrade::is_websocket(headers) {
+            return Some(Way::Bytes);
+        }
+        let offered = upgrade::offered(headers);
+        Some(match upgrade::tunnelled(&offered) {
+            Some((outer, inner)) if ports => Way::Tunnel { outer: outer.to_owned(), inner: inner.to_owned() },
+            _ if !ports && offered.contains(&V5) => Way::Translate,
+            _ => Way::Bytes,
+        })
+    }
+}
+
+/// Serves a client's upgrade by the runtime's streaming `url`.
+pub async fn serve(mut request: Request<Incoming>, url: &str, kind: Kind) -> Response<Body> {
+    let ports = matches!(kind, Kind::Ports);
+    let Some(way) = Way::of(request.headers(), ports) else {
+        return text(StatusCode::BAD_REQUEST, "Upgrade request required\n");
     };
-    let Some(p) = protocol(r.headers()) else {
-        return super::text(StatusCode::BAD_REQUEST, "none of the offered sub-protocols is spoken here\n");
+    let (method, headers) = match &way {
+        Way::Bytes => (request.method().clone(), request.headers().clone()),
+        Way::Translate => (Method::POST, spdy(V4)),
+        Way::Tunnel { inner, .. } => (Method::POST, spdy(inner)),
     };
-    let mut hash = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
-    hash.update(key.as_bytes());
-    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    let accept = base64::engine::general_purpose::STANDARD.encode(hash.finish());
-    let on = hyper::upgrade::on(&mut r);
+    let mut answer = match ask(url, method, headers).await {
+        Ok(answer) => answer,
+        Err(why) => {
+            let why = format!("the runtime's streaming server does not answer: {why}\n");
+            return text(StatusCode::INTERNAL_SERVER_ERROR, &why);
+        }
+    };
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return refusal(answer).await;
+    }
+    let far = hyper::upgrade::on(&mut answer);
+    let protocol = match &way {
+        Way::Bytes => {
+            let near = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                let both = futures::future::try_join(near, far).await.map_err(io::Error::other);
+                let spliced = match both {
+                    Ok((near, far)) => splice(TokioIo::new(near), TokioIo::new(far)).await,
+                    Err(why) => Err(why),
+                };
+                if let Err(why) = spliced {
+                    tracing::debug!(%why, "a stream ended");
+                }
+            });
+            return switching(answer.headers());
+        }
+        Way::Translate => V5,
+        Way::Tunnel { outer, .. } => outer,
+    };
+    let Some(handshake) = Handshake::new(&mut request, Some(protocol)) else {
+        return text(StatusCode::BAD_REQUEST, "the WebSocket handshake is not whole\n");
+    };
+    let response = switching(handshake.headers());
     tokio::spawn(async move {
-        match on.await {
-            Ok(io) => {
-                let config = WebSocketConfig::default().max_message_size(Some(16 << 20));
-                let ws = WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(config)).await;
-                work(ws, p.starts_with("v5")).await;
+        let met =
+            futures::future::try_join(handshake.socket(), async { far.await.map_err(io::Error::other) });
+        match (met.await, kind) {
+            (Ok((socket, far)), Kind::Command(wanted)) => {
+                translate::streams(socket, TokioIo::new(far), wanted).await
             }
-            Err(error) => tracing::debug!(%error, "upgrade failed"),
+            (Ok((socket, far)), Kind::Ports) => tunnel(socket, far).await,
+            (Err(why), _) => tracing::debug!(%why, "an upgrade failed"),
         }
     });
-    let mut out = super::text(StatusCode::SWITCHING_PROTOCOLS, "");
-    let h = out.headers_mut();
-    h.remove(header::CONTENT_TYPE);
-    h.insert(header::UPGRADE, http::HeaderValue::from_static("websocket"));
-    h.insert(header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
-    h.insert(header::SEC_WEBSOCKET_PROTOCOL, http::HeaderValue::from_static(p));
-    if let Ok(v) = http::HeaderValue::from_str(&accept) {
-        h.insert(header::SEC_WEBSOCKET_ACCEPT, v);
+    response
+}
+
+/// The headers of an upgrade to SPDY.
+fn spdy(protocol: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static(SPDY));
+    if let Ok(protocol) = HeaderValue::from_str(protocol) {
+        headers.insert(STREAM_PROTOCOL, protocol);
+    }
+    headers
+}
+
+/// Sends an upgrade to a streaming URL (`http://host:port/path`).
+async fn ask(url: &str, method: Method, headers: HeaderMap) -> io::Result<Response<Incoming>> {
+    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let uri: http::Uri = url.parse().map_err(|_| bad("not a URL"))?;
+    let host = uri.host().ok_or_else(|| bad("a URL without a host"))?;
+    let port = uri.port_u16().unwrap_or(80);
+    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+    stream.set_nodelay(true)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(async move {
+        if let Err(why) = connection.with_upgrades().await {
+            tracing::debug!(%why, "a connection to the runtime ended");
+        }
+    });
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    let mut request =
+        Request::builder().method(method).uri(path).body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
+    *request.headers_mut() = headers;
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        request.headers_mut().remove(name);
+    }
+    let authority = uri.authority().map_or(host, |a| a.as_str());
+    request.headers_mut().insert(HOST, HeaderValue::from_str(authority).map_err(io::Error::other)?);
+    sender.send_request(request).await.map_err(io::Error::other)
+}
+
+/// What the runtime answers instead of an upgrade.
+async fn refusal(answer: Response<Incoming>) -> Response<Body> {
+    let code = answer.status();
+    let code = if code.is_success() { StatusCode::BAD_GATEWAY } else { code };
+    match Limited::new(answer.into_body(), ERROR_TEXT).collect().await {
+        Ok(body) => text(code, &String::from_utf8_lossy(&body.to_bytes())),
+        Err(why) => text(code, &why.to_string()),
+    }
+}
+
+/// 101, with the headers of an answer that concern the upgrade.
+fn switching(from: &HeaderMap) -> Response<Body> {
+    let mut out = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    out.headers_mut().clear();
+    let concern = |name: &HeaderName| {
+        *name == CONNECTION
+            || *name == UPGRADE
+            || *name == STREAM_PROTOCOL
+            || *name == SEC_WEBSOCKET_PROTOCOL
+            || name.as_str().starts_with("sec-websocket-")
+    };
+    for (name, value) in from.iter().filter(|(name, _)| concern(name)) {
+        out.headers_mut().append(name.clone(), value.clone());
     }
     out
 }
 
-fn frame(channel: u8, data: &[u8]) -> Message {
-    let mut out = Vec::with_capacity(data.len() + 1);
-    out.push(channel);
-    out.extend_from_slice(data);
-    Message::Binary(Bytes::from(out))
-}
-
-fn failure(message: &str) -> Vec<u8> {
-    serde_json::json!({
-        "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500, "message": message,
-    })
-    .to_string()
-    .into_bytes()
-}
-
-/// Passes a command's or container's streams between the socket and the runtime's streaming URL.
-pub async fn pass(mut ws: Socket, v5: bool, url: String, w: Wanted) {
-    if let Err(error) = passing(&mut ws, v5, &url, w).await {
-        tracing::debug!(%error, "stream ended");
-        let _ = ws.send(frame(ERROR, &failure(&error.to_string()))).await;
-    }
-    end(&mut ws).await;
-}
-
-/// Ends a socket as clients expect: a close frame that says "normal", and time for theirs.
-async fn end(ws: &mut Socket) {
-    let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-    let _ = ws.close(Some(frame)).await;
-    let answer = async { while let Some(Ok(_)) = ws.next().await {} };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), answer).await;
-}
-
-async fn passing(ws: &mut Socket, v5: bool, url: &str, w: Wanted) -> io::Result<()> {
-    let (mut out, mut input) = spdy::connect(url, "v4.channel.k8s.io").await?;
-    let other = |e: tokio_tungstenite::tungstenite::Error| io::Error::other(e.to_string());
-    // The other side answers once it has seen all streams it expects.
-    let error = out.open(&[("streamtype", "error")]).await?;
-    let stdin = if w.stdin { Some(out.open(&[("streamtype", "stdin")]).await?) } else { None };
-    let stdout = if w.stdout { Some(out.open(&[("streamtype", "stdout")]).await?) } else { None };
-    let stderr = if w.stderr && !w.tty { Some(out.open(&[("streamtype", "stderr")]).await?) } else { None };
-    let resize = if w.tty { Some(out.open(&[("streamtype", "resize")]).await?) } else { None };
-    let mut open: Vec<u32> = [Some(error), stdout, stderr].into_iter().flatten().collect();
-    let mut status = Vec::new();
-    let mut input_open = stdin.is_some();
-    loop {
-        tokio::select! {
-            m = ws.next() => match m {
-                Some(Ok(Message::Binary(b))) => match (b.first().copied(), b.get(1..)) {
-                    (Some(STDIN), Some(data)) => if let Some(id) = stdin.filter(|_| input_open) {
-                        for part in data.chunks(1 << 20) {
-                            out.data(id, part, false).await?;
-                        }
-                    },
-                    (Some(RESIZE), Some(data)) => if let Some(id) = resize { out.data(id, data, false).await?; },
-                    (Some(CLOSE), Some([STDIN])) if v5 => if let Some(id) = stdin.filter(|_| input_open) {
-                        input_open = false;
-                        out.data(id, &[], true).await?;
-                    },
-                    _ => {}
-                },
-                Some(Ok(Message::Close(_))) | None => return Ok(()),
-                Some(Ok(_)) => {}
-                Some(Err(e)) => return Err(other(e)),
-            },
-            e = input.next() => {
-                let (event, ping) = e?;
-                out.reply(ping).await?;
-                match event {
-                    Some(Event::Data(id, data, fin)) => {
-                        if id == error {
-                            status.extend_from_slice(&data);
-                        } else if !data.is_empty() {
-                            let channel = if Some(id) == stdout { STDOUT } else { STDERR };
-                            ws.send(frame(channel, &data)).await.map_err(other)?;
-                        }
-                        if fin {
-                            open.retain(|o| *o != id);
-                        }
-                    }
-                    Some(Event::Reset(id)) => open.retain(|o| *o != id),
-                    Some(Event::End) => open.clear(),
-                    None => {}
+/// SPDY within WebSocket: the bytes of binary messages are those of the connection, wherever they are cut.
+async fn tunnel(socket: Socket, far: Upgraded) {
+    let (mut reader, mut writer) = tokio::io::split(TokioIo::new(far));
+    let (mut sink, mut source) = socket.split();
+    let there = async {
+        while let Some(message) = source.next().await {
+            match message.map_err(io_error)? {
+                Message::Binary(bytes) => {
+                    writer.write_all(&bytes).await?;
+                    writer.flush().await?;
                 }
-                if open.is_empty() {
-                    if !status.is_empty() {
-                        ws.send(frame(ERROR, &status)).await.map_err(other)?;
-                    }
-                    return Ok(());
+                Message::Close(_) => break,
+                Message::Text(_) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "text within a tunnel"));
                 }
+                _ => {}
             }
         }
+        writer.shutdown().await
+    };
+    let back = async {
+        let mut buffer = vec![0; TUNNEL];
+        loop {
+            let read = reader.read(&mut buffer).await?;
+            let Some(part) = buffer.get(..read).filter(|part| !part.is_empty()) else { return Ok(()) };
+            sink.send(Message::Binary(Bytes::copy_from_slice(part))).await.map_err(io_error)?;
+        }
+    };
+    let ended: io::Result<()> = tokio::select! {
+        ended = there => ended,
+        ended = back => ended,
+    };
+    if let Err(why) = ended {
+        tracing::debug!(%why, "a tunnel ended");
+    }
+    if let Ok(socket) = sink.reunite(source) {
+        websocket::end(socket).await;
     }
 }
 
-/// Forwards ports: channel `2i` carries data of port `i`, `2i + 1` its error; each begins with the port's number.
-pub async fn forward(mut ws: Socket, netns: Option<PathBuf>, ports: Vec<u16>) {
-    use std::collections::HashMap;
-    let mut writers: HashMap<u8, tokio::net::tcp::OwnedWriteHalf> = HashMap::new();
-    let (tx, mut rx) = tokio::sync::mpsc::channel::<(u8, Bytes)>(32);
-    for (i, port) in ports.iter().enumerate().take(100) {
-        let (data, error) = ((2 * i) as u8, (2 * i + 1) as u8);
-        for ch in [data, error] {
-            if ws.send(frame(ch, &port.to_le_bytes())).await.is_err() {
-                return;
-            }
-        }
-        match connect_in(netns.clone(), *port).await {
-            Ok(s) => {
-                let (mut r, w) = s.into_split();
-                writers.insert(data, w);
-                let tx = tx.clone();
-                tokio::spawn(async move {
-                    let mut buf = vec![0u8; 32 << 10];
-                    while let Ok(n) = r.read(&mut buf).await {
-                        let Some(part) = buf.get(..n).filter(|p| !p.is_empty()) else { break };
-                        if tx.send((data, Bytes::copy_from_slice(part))).await.is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-            Err(e) => {
-                let m = format!("failed to connect to localhost:{port} inside the pod: {e}");
-                let _ = ws.send(frame(error, m.as_bytes())).await;
-            }
-        }
-    }
-    drop(tx);
-    loop {
-        tokio::select! {
-            m = ws.next() => match m {
-                Some(Ok(Message::Binary(b))) => {
-                    if let (Some(ch), Some(data)) = (b.first(), b.get(1..))
-                        && let Some(w) = writers.get_mut(ch)
-                        && w.write_all(data).await.is_err() {
-                        writers.remove(ch);
-                    }
-                }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                Some(Ok(_)) => {}
-            },
-            d = rx.recv() => match d {
-                Some((ch, data)) => if ws.send(frame(ch, &data)).await.is_err() { break },
-                None => break,
-            },
-        }
-    }
-    end(&mut ws).await;
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Connects to a port on localhost, in a network namespace if one is given.
-async fn connect_in(netns: Option<PathBuf>, port: u16) -> io::Result<tokio::net::TcpStream> {
-    let Some(ns) = netns else { return tokio::net::TcpStream::connect(("127.0.0.1", port)).await };
-    let s = tokio::task::spawn_blocking(move || {
-        crate::network::netns::within(&ns, move || {
-            std::net::TcpStream::connect(("127.0.0.1", port))
-                .or_else(|_| std::net::TcpStream::connect(("::1", port)))
-        })
-    })
-    .await
-    .map_err(io::Error::other)???;
-    s.set_nonblocking(true)?;
-    tokio::net::TcpStream::from_std(s)
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn how_upgrades_are_met() {
+        let of = |upgrade: &'static str, protocols: &'static str, ports: bool| {
+            let pairs =
+                [("connection", "Upgrade"), ("upgrade", upgrade), ("sec-websocket-protocol", protocols)];
+            Way::of(&headers(&pairs), ports)
+        };
+        assert_eq!(Way::of(&headers(&[]), false), None);
+        assert_eq!(of("SPDY/3.1", "", false), Some(Way::Bytes));
+        assert_eq!(of("websocket", "channel.k8s.io", false), Some(Way::Bytes));
+        assert_eq!(of("websocket", "v4.channel.k8s.io, v5.channel.k8s.io", false), Some(Way::Translate));
+        assert_eq!(of("websocket", "v4.channel.k8s.io", true), Some(Way::Bytes));
+        let tunnel =
+            Way::Tunnel { outer: "SPDY/3.1+portforward.k8s.io".into(), inner: "portforward.k8s.io".into() };
+        assert_eq!(of("websocket", "SPDY/3.1+portforward.k8s.io", true), Some(tunnel));
+        assert_eq!(of("websocket", "SPDY/3.1+portforward.k8s.io", false), Some(Way::Bytes));
+    }
+
+    #[test]
+    fn only_what_concerns_the_upgrade_is_answered() {
+        let from = headers(&[
+            ("upgrade", "SPDY/3.1"),
+            ("connection", "Upgrade"),
+            ("x-stream-protocol-version", "v4.channel.k8s.io"),
+            ("sec-websocket-accept", "x"),
+            ("date", "now"),
+        ]);
+        let answer = switching(&from);
+        assert_eq!(answer.status(), 101);
+        assert_eq!(answer.headers().len(), 4);
+    }
 }
