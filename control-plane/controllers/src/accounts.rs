@@ -36,8 +36,9 @@ pub(crate) fn start(context: &Context) {
         }),
         keep: Some("data"),
     };
+    // The publisher's own role allows it to write, not to look.
     let published = Informer::start(
-        context.client("root-ca-cert-publisher"),
+        context.client("kube-controller-manager"),
         Collection::core("configmaps"),
         "",
         &format!("metadata.name={ROOT_CA}"),
