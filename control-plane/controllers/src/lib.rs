@@ -5,6 +5,7 @@
 //! roles give it.
 
 mod accounts;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
@@ -149,6 +150,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     deployment::start(&context);
     job::start(&context);
     statefulset::start(&context);
+    daemonset::start(&context);
     endpointslice::start(&context);
     endpoints::start(&context);
     namespace::start(&context);

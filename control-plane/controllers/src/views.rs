@@ -44,6 +44,8 @@ pub(crate) struct PodSpec {
     pub(crate) containers: Vec<Container>,
     pub(crate) init_containers: Vec<Container>,
     pub(crate) tolerations: Vec<Toleration>,
+    /// As it is written; few pods have one.
+    pub(crate) affinity: Value,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
