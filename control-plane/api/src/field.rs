@@ -62,6 +62,10 @@ pub enum FieldErrorKind {
     Duplicate(Value),
     /// The value is not allowed.
     Invalid(Value),
+    /// The value stands twice, and is too large to be shown.
+    DuplicateUnshown,
+    /// The value is not allowed, and too large to be shown.
+    InvalidUnshown,
     /// The value is none of the known ones.
     NotSupported {
         /// What was given.
@@ -120,6 +124,16 @@ impl FieldError {
         Self::new(path, FieldErrorKind::Duplicate(value), "")
     }
 
+    /// The value is not allowed, and why; it is not shown.
+    pub fn invalid_unshown(path: impl Into<Path>, detail: impl Into<String>) -> Self {
+        Self::new(path, FieldErrorKind::InvalidUnshown, detail)
+    }
+
+    /// The value stands twice; it is not shown.
+    pub fn duplicate_unshown(path: impl Into<Path>) -> Self {
+        Self::new(path, FieldErrorKind::DuplicateUnshown, "")
+    }
+
     /// The value is none of `supported`.
     pub fn not_supported(path: impl Into<Path>, value: Value, supported: &[&str]) -> Self {
         let supported = supported.iter().map(|s| (*s).to_owned()).collect();
@@ -160,6 +174,8 @@ impl FieldError {
             K::TooLong { .. } => "Too long".to_owned(),
             K::TooMany { actual, .. } => format!("Too many: {actual}"),
             K::Duplicate(v) => format!("Duplicate value: {}", shown(v)),
+            K::DuplicateUnshown => "Duplicate value".to_owned(),
+            K::InvalidUnshown => "Invalid value".to_owned(),
             K::Invalid(v) => format!("Invalid value: {}", shown(v)),
             K::NotSupported { value, .. } => format!("Unsupported value: {}", shown(value)),
             K::NotFound(v) => format!("Not found: {}", shown(v)),
@@ -182,8 +198,8 @@ impl FieldError {
         use FieldErrorKind as K;
         let reason = match self.kind {
             K::Required => "FieldValueRequired",
-            K::Duplicate(_) => "FieldValueDuplicate",
-            K::Invalid(_) => "FieldValueInvalid",
+            K::Duplicate(_) | K::DuplicateUnshown => "FieldValueDuplicate",
+            K::Invalid(_) | K::InvalidUnshown => "FieldValueInvalid",
             K::NotSupported { .. } => "FieldValueNotSupported",
             K::Forbidden => "FieldValueForbidden",
             K::TooLong { .. } => "FieldValueTooLong",

@@ -6,6 +6,7 @@
 //! * The dynamic tree that patches, defaulting and validation work on is [`serde_json::Value`].
 
 pub mod apply;
+pub mod custom;
 pub mod field;
 pub mod kinds;
 pub mod meta;
@@ -13,6 +14,7 @@ pub mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod podsecurity;
 pub mod protobuf;
 pub mod quantity;
 pub mod resource;
@@ -28,8 +30,8 @@ pub use meta::Meta;
 pub use object::{Object, ObjectError};
 pub use quantity::Quantity;
 pub use resource::{
-    Column, Context, Convert, Converting, GroupResource, GroupVersion, GroupVersionKind, Resource, SchemaRef,
-    Scope, Stored, Strategy, Structural, Subresource,
+    Column, Context, Convert, Converting, CustomRow, GroupResource, GroupVersion, GroupVersionKind, Resource,
+    SchemaRef, Scope, Stored, Strategy, Subresource,
 };
 pub use schema::{FieldValidation, Schema, Schemas};
 pub use selector::{FieldSelector, LabelSelector, SelectorError};

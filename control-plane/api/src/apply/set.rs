@@ -190,7 +190,7 @@ impl FieldSet {
             let (named, inner) = match element {
                 Element::Field(name) => match schema.and_then(|s| s.field(name)) {
                     Some((_, inner)) => (true, Some(inner)),
-                    None => (false, schema.and_then(Schema::element)),
+                    None => (false, schema.and_then(|s| s.element().or_else(|| s.further()))),
                 },
                 _ => (false, schema.and_then(Schema::element)),
             };

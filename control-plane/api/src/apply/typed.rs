@@ -31,6 +31,7 @@ fn parts(kind: Kind<'_>) -> Parts<'_> {
     let Some(schema) = kind else { return Parts::None };
     match schema.node() {
         Node::Struct(_) if schema.structure().is_some_and(|t| !t.atomic) => Parts::Fields,
+        Node::Deduced => Parts::Fields,
         Node::Map(_, false) => Parts::Fields,
         Node::List(_, ListType::Atomic) => Parts::None,
         Node::List(_, list) => Parts::Items(list),
@@ -41,8 +42,8 @@ fn parts(kind: Kind<'_>) -> Parts<'_> {
 fn child<'a>(kind: Kind<'a>, name: &str) -> Kind<'a> {
     let schema = kind?;
     match schema.structure() {
-        Some(_) => schema.field(name).map(|(_, inner)| inner),
-        None => schema.element(),
+        Some(_) => schema.field(name).map(|(_, inner)| inner).or_else(|| schema.further()),
+        None => schema.element().or_else(|| schema.further()),
     }
 }
 
@@ -233,6 +234,8 @@ fn name_fields(kind: Kind<'_>, value: &Value, path: &mut Vec<Element>, set: &mut
                 path.pop();
             }
         }
+        // Where anything may stand, what has no fields is one value.
+        (Parts::Fields, value) if !value.is_null() => set.insert(path),
         _ => {}
     }
 }

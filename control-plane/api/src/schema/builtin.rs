@@ -29,6 +29,7 @@ const fn ty(
         shape,
         fields: Cow::Borrowed(fields),
         atomic,
+        open: false,
         unions: text(unions),
     }
 }

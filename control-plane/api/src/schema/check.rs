@@ -47,20 +47,6 @@ pub fn check(
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Checked, Status> {
-    check_by(&|value| inspect(schema, value), gvk, value, duplicates, validation)
-}
-
-/// Checks and cleans a tree: answers the paths of unknown fields, or why it is unreadable.
-pub(crate) type Inspect<'a> = dyn Fn(&mut Value) -> Result<Vec<String>, String> + 'a;
-
-/// [`check`] by any inspection.
-pub(crate) fn check_by(
-    inspect: &Inspect<'_>,
-    gvk: &GroupVersionKind,
-    value: &mut Value,
-    duplicates: &[String],
-    validation: FieldValidation,
-) -> Result<Checked, Status> {
     let given = identify(gvk, value)?;
     let refuse = |why: String| {
         let version = &given.version;
@@ -70,7 +56,7 @@ pub(crate) fn check_by(
         ))
     };
     let given_up = gives_ownership_up(value);
-    let unknown = inspect(value).map_err(&refuse)?;
+    let unknown = inspect(schema, value).map_err(&refuse)?;
     give_ownership_up(value, given_up);
     warnings(duplicates, &unknown, validation).map_err(refuse)
 }
@@ -95,17 +81,6 @@ pub fn check_patched(
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Checked, Status> {
-    check_patched_by(&|value| inspect(schema, value), gvk, value, duplicates, validation)
-}
-
-/// [`check_patched`] by any inspection.
-pub(crate) fn check_patched_by(
-    inspect: &Inspect<'_>,
-    gvk: &GroupVersionKind,
-    value: &mut Value,
-    duplicates: &[String],
-    validation: FieldValidation,
-) -> Result<Checked, Status> {
     identify(gvk, value)?;
     let shown = value.to_string();
     let refuse = |why: String| {
@@ -113,7 +88,7 @@ pub(crate) fn check_patched_by(
         Status::invalid(&nothing, "", &[FieldError::invalid("patch", shown.as_str().into(), why)])
     };
     let given_up = gives_ownership_up(value);
-    let unknown = inspect(value).map_err(&refuse)?;
+    let unknown = inspect(schema, value).map_err(&refuse)?;
     give_ownership_up(value, given_up);
     warnings(duplicates, &unknown, validation).map_err(refuse)
 }
@@ -124,6 +99,9 @@ pub fn inspect(schema: Schema<'_>, value: &mut Value) -> Result<Vec<String>, Str
     let mut unknown = Vec::new();
     if value.is_null() {
         *value = json!({});
+    }
+    if let Some(guide) = schema.set().guide() {
+        return guide.clean(value);
     }
     walk(schema, value, &mut unknown).map_err(Mismatch::message)?;
     Ok(unknown)
@@ -232,7 +210,7 @@ fn mismatch(value: &Value, wanted: String) -> Mismatch {
 /// Checks and cleans `value`, which is not null.
 fn walk(schema: Schema<'_>, value: &mut Value, unknown: &mut Vec<String>) -> Result<(), Mismatch> {
     match schema.node() {
-        Node::Any | Node::Free => Ok(()),
+        Node::Any | Node::Deduced | Node::Free => Ok(()),
         Node::Struct(_) => match value {
             Value::Object(map) => structure(schema, map, unknown),
             other => Err(mismatch(other, go_type(schema))),
@@ -323,7 +301,7 @@ fn left_out(field: &Field, schema: Schema<'_>, value: &Value) -> bool {
 /// What Go makes of `null` as an element of a list or map.
 fn zero(schema: Schema<'_>) -> Value {
     match schema.node() {
-        Node::Any | Node::Free => Value::Null,
+        Node::Any | Node::Deduced | Node::Free => Value::Null,
         Node::Struct(_) | Node::Map(..) => json!({}),
         Node::List(..) => json!([]),
         Node::Int32 | Node::Int64 | Node::Number | Node::IntOrString => 0.into(),

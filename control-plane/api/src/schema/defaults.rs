@@ -8,16 +8,23 @@ use serde_json::{Map, Value};
 /// no pointers, and zero values of scalars without `omitempty`. Idempotent; to be called on objects that
 /// passed [`check`](super::check()).
 pub fn apply_defaults(schema: Schema<'_>, value: &mut Value) {
+    match schema.set().guide() {
+        Some(guide) => guide.apply_defaults(value),
+        None => fill(schema, value),
+    }
+}
+
+fn fill(schema: Schema<'_>, value: &mut Value) {
     match (schema.node(), value) {
         (Node::Struct(_), Value::Object(map)) => structure(schema, map),
         (Node::List(..), Value::Array(list)) => {
             if let Some(element) = schema.element().filter(|e| has_parts(*e)) {
-                list.iter_mut().for_each(|value| apply_defaults(element, value));
+                list.iter_mut().for_each(|value| fill(element, value));
             }
         }
         (Node::Map(..), Value::Object(map)) => {
             if let Some(element) = schema.element().filter(|e| has_parts(*e)) {
-                map.values_mut().for_each(|value| apply_defaults(element, value));
+                map.values_mut().for_each(|value| fill(element, value));
             }
         }
         _ => {}
@@ -42,7 +49,7 @@ fn structure(schema: Schema<'_>, map: &mut Map<String, Value>) {
         if has_parts(inner)
             && let Some(value) = map.get_mut(field.name.as_ref())
         {
-            apply_defaults(inner, value);
+            fill(inner, value);
         }
     }
 }

@@ -17,7 +17,6 @@ mod tests;
 mod yaml;
 
 pub use check::{Checked, FieldValidation, check, check_patched, inspect};
-pub(crate) use check::{check_by, check_patched_by};
 pub use decode::{DecodeError, Decoded, Format, decode};
 pub use defaults::apply_defaults;
 pub use set::{Doc, Field, ListType, Merge, Node, Schema, Schemas, Type};

@@ -1,7 +1,9 @@
 //! The table of types that everything driven by schemas reads.
 
+use crate::custom::Guide;
 use crate::resource::Str;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A set of types. The built-in one is static: it costs no heap, and no start-up time.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub struct Schemas {
     nodes: Cow<'static, [Node]>,
     /// What [`Doc`] points into.
     docs: Str,
+    /// What is known of a custom resource beyond its types; its root type is the first.
+    guide: Option<Arc<Guide>>,
 }
 
 /// A part of [`Schemas`]' text: a description, only needed by OpenAPI documents.
@@ -36,6 +40,8 @@ pub struct Type {
     pub fields: Cow<'static, [Field]>,
     /// Whether server-side apply owns it as a whole (`x-kubernetes-map-type: atomic`).
     pub atomic: bool,
+    /// Whether fields stay that are not among [`fields`](Self::fields) (`x-kubernetes-preserve-unknown-fields`).
+    pub open: bool,
     /// `x-kubernetes-unions` as JSON text, where there is one.
     pub unions: Option<Str>,
 }
@@ -92,8 +98,10 @@ pub enum ListType {
 /// What the values of a field, element or type are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
-    /// Any JSON value.
+    /// Any JSON value, owned as a whole.
     Any,
+    /// Any JSON value, of which objects are owned field by field.
+    Deduced,
     /// Any JSON object (`RawExtension`, `FieldsV1`).
     Free,
     /// A string.
@@ -135,7 +143,17 @@ impl Schemas {
     /// A set of parts. `types` need not be sorted, since nodes name them by index: [`Schemas::get`] looks
     /// through them one by one unless they are.
     pub fn new(types: Vec<Type>, nodes: Vec<Node>, docs: String) -> Self {
-        Schemas { types: types.into(), nodes: nodes.into(), docs: docs.into() }
+        Schemas { types: types.into(), nodes: nodes.into(), docs: docs.into(), guide: None }
+    }
+
+    /// The set of a custom resource. Its objects are checked and defaulted by the guide.
+    pub(crate) fn custom(types: Vec<Type>, nodes: Vec<Node>, guide: Arc<Guide>) -> Self {
+        Schemas { guide: Some(guide), ..Schemas::new(types, nodes, String::new()) }
+    }
+
+    /// What is known of the custom resource that the set is of; none for built-in kinds.
+    pub fn guide(&self) -> Option<&Guide> {
+        self.guide.as_deref()
     }
 
     /// The types of the built-in kinds.
@@ -145,7 +163,8 @@ impl Schemas {
 
     /// A set that lies in the binary; `types` are sorted by name.
     pub(crate) const fn fixed(types: &'static [Type], nodes: &'static [Node], docs: &'static str) -> Self {
-        Schemas { types: Cow::Borrowed(types), nodes: Cow::Borrowed(nodes), docs: Cow::Borrowed(docs) }
+        let (types, nodes) = (Cow::Borrowed(types), Cow::Borrowed(nodes));
+        Schemas { types, nodes, docs: Cow::Borrowed(docs), guide: None }
     }
 
     /// The type of that name.
@@ -206,6 +225,16 @@ impl<'a> Schema<'a> {
         let fields = &self.structure()?.fields;
         let at = fields.binary_search_by(|f| (*f.name).cmp(name)).ok()?;
         fields.get(at).map(|f| (f, Schema { set: self.set, node: &f.node }))
+    }
+
+    /// What the values of fields are that have no name in the schema; none where there are no such fields.
+    pub fn further(self) -> Option<Schema<'a>> {
+        let further = match self.node() {
+            Node::Deduced => true,
+            Node::Struct(_) => self.structure().is_some_and(|t| t.open),
+            _ => false,
+        };
+        further.then_some(Schema { set: self.set, node: &Node::Deduced })
     }
 
     /// The schema of a field of this set.

@@ -1,0 +1,1 @@
+//! Tables of cases, most of them facts from the tests of upstream.
