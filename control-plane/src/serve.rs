@@ -77,8 +77,8 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
     let server = ApiServer::new(Parts {
         caches: caches.clone(),
         authenticator: authn,
-        authorizer: rbac,
-        admission: Arc::new(BuiltIn::new(caches)),
+        authorizer: rbac.clone(),
+        admission: Arc::new(BuiltIn::new(caches, rbac)),
         handlers,
         limits: Limits::default(),
     });

@@ -56,6 +56,8 @@ pub struct RequestInfo {
     pub is_resource: bool,
     /// What follows the subresource (`proxy/metrics` → `metrics`), without a leading slash.
     pub rest: String,
+    /// The field selector of a list, a watch or the deletion of a collection, as it was sent; or empty.
+    pub fields: String,
 }
 
 impl RequestInfo {
@@ -109,11 +111,12 @@ impl RequestInfo {
                 _ => {}
             }
         }
+        if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
+            info.fields = param(query, "fieldSelector").unwrap_or_default();
+        }
         // A selector that names one object is a request about that object.
         if info.name.is_empty()
-            && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
-            && let Some(selector) = param(query, "fieldSelector")
-            && let Ok(selector) = skep_api::FieldSelector::parse(&selector)
+            && let Ok(selector) = skep_api::FieldSelector::parse(&info.fields)
             && let Some(name) = selector.required("metadata.name")
             && skep_api::names::path_segment(name, false).is_empty()
         {

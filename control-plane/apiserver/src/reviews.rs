@@ -1,7 +1,7 @@
 //! Questions that are answered and not stored: who am I, is this token good, may I do this.
 
 use crate::auth::{Authn, jwt};
-use crate::authz::{Rbac, rbac::Wish};
+use crate::authz::{Rbac, node, rbac::Wish};
 use crate::hooks::{Action, ActionRequest, Handlers};
 use crate::request::UserInfo;
 use async_trait::async_trait;
@@ -100,7 +100,8 @@ impl Review {
     }
 
     fn access(&self, body: &Value, user: &UserInfo) -> Result<Value, Vec<FieldError>> {
-        let wish = wish(body)?;
+        let fields = field_selector(body);
+        let wish = wish(body, &fields)?;
         Ok(match self.rbac.decide(user, &wish) {
             Ok(reason) if reason.is_empty() => json!({"allowed": true}),
             Ok(reason) => json!({"allowed": true, "reason": reason}),
@@ -110,7 +111,10 @@ impl Review {
     }
 
     fn rules(&self, user: &UserInfo, namespace: &str) -> Value {
-        let (rules, errors) = self.rbac.rules_for(user, namespace);
+        let (rules, mut errors) = self.rbac.rules_for(user, namespace);
+        if node::name_of(user).is_some() {
+            errors.insert(0, "node authorizer does not support user rule resolution".into());
+        }
         let list = |texts: &[Box<str>]| -> Value { texts.iter().map(|t| Value::from(&**t)).collect() };
         let (mut resource, mut path) = (Vec::new(), Vec::new());
         for rule in rules {
@@ -146,8 +150,30 @@ fn strings(tree: &Value, pointer: &str) -> Vec<String> {
     list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// The field selector an access review asks about, as text. What cannot be said in it asks for nothing in particular.
+fn field_selector(body: &Value) -> String {
+    let selector = body.pointer("/spec/resourceAttributes/fieldSelector").unwrap_or(&Value::Null);
+    let raw = text(selector, "/rawSelector");
+    if !raw.is_empty() {
+        return raw.to_owned();
+    }
+    let list = selector.get("requirements").and_then(Value::as_array).into_iter().flatten();
+    let shown = list.filter_map(|requirement| {
+        let values = requirement.get("values")?.as_array()?;
+        let [Value::String(value)] = values.as_slice() else { return None };
+        let value = value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
+        let sign = match text(requirement, "/operator") {
+            "In" => "=",
+            "NotIn" => "!=",
+            _ => return None,
+        };
+        Some(format!("{}{sign}{value}", text(requirement, "/key")))
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
 /// What an access review asks about: exactly one of resource and path.
-fn wish(body: &Value) -> Result<Wish<'_>, Vec<FieldError>> {
+fn wish<'a>(body: &'a Value, fields: &'a str) -> Result<Wish<'a>, Vec<FieldError>> {
     let part = |key: &str| body.pointer(&format!("/spec/{key}")).filter(|v| v.is_object());
     match (part("resourceAttributes"), part("nonResourceAttributes")) {
         (Some(r), None) => Ok(Wish::Resource {
@@ -157,6 +183,7 @@ fn wish(body: &Value) -> Result<Wish<'_>, Vec<FieldError>> {
             subresource: text(r, "/subresource"),
             namespace: text(r, "/namespace"),
             name: text(r, "/name"),
+            fields,
         }),
         (None, Some(p)) => Ok(Wish::Path { verb: text(p, "/verb"), path: text(p, "/path") }),
         (Some(_), Some(p)) => Err(vec![FieldError::invalid(
@@ -223,12 +250,13 @@ mod tests {
             subresource: "",
             namespace: "d",
             name: "",
+            fields: "",
         };
-        assert_eq!(wish(&resource).unwrap(), want);
+        assert_eq!(wish(&resource, "").unwrap(), want);
         let path = json!({"spec": {"nonResourceAttributes": {"verb": "get", "path": "/metrics"}}});
-        assert_eq!(wish(&path).unwrap(), Wish::Path { verb: "get", path: "/metrics" });
-        assert!(wish(&json!({"spec": {}})).is_err());
-        assert!(wish(&json!({"spec": {"resourceAttributes": {}, "nonResourceAttributes": {}}})).is_err());
+        assert_eq!(wish(&path, "").unwrap(), Wish::Path { verb: "get", path: "/metrics" });
+        assert!(wish(&json!({"spec": {}}), "").is_err());
+        assert!(wish(&json!({"spec": {"resourceAttributes": {}, "nonResourceAttributes": {}}}), "").is_err());
     }
 
     #[test]

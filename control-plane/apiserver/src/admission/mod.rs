@@ -1,11 +1,16 @@
 //! What is filled in, changed or refused before a write is stored, in upstream's order: NamespaceLifecycle, LimitRanger,
-//! ServiceAccount, NodeRestriction (the part named in its module), TaintNodesByCondition, Priority, DefaultTolerationSeconds,
-//! RuntimeClass, DefaultIngressClass.
+//! ServiceAccount, NodeRestriction, TaintNodesByCondition, PodSecurity, Priority,
+//! DefaultTolerationSeconds, RuntimeClass, DefaultIngressClass, OwnerReferencesPermissionEnforcement; and, where upstream
+//! has it in the storage of roles, that nobody gives rights they do not hold.
 
 mod classes;
+mod escalation;
 mod limits;
 mod namespace;
 mod node;
+mod noderestriction;
+mod owners;
+mod podsecurity;
 mod priority;
 mod runtime;
 mod service_account;
@@ -13,6 +18,7 @@ mod service_account;
 mod tests;
 mod tolerations;
 
+use crate::authz::Rbac;
 use crate::cache::Caches;
 use crate::hooks::{Admission, WriteRequest};
 use async_trait::async_trait;
@@ -24,15 +30,17 @@ use std::time::Duration;
 /// The built-in admission.
 pub struct BuiltIn {
     caches: Arc<Caches>,
+    authorizer: Arc<Rbac>,
 }
 
 /// A pod may come before the controller has made its namespace's `default` account: looked for so often, so far apart.
 const ACCOUNT_TRIES: (u32, Duration) = (10, Duration::from_millis(150));
 
 impl BuiltIn {
-    /// Admission that looks up namespaces, service accounts and priority classes in `caches`.
-    pub fn new(caches: Arc<Caches>) -> Self {
-        BuiltIn { caches }
+    /// Admission that looks up namespaces, service accounts and priority classes in `caches`, and asks `authorizer` where a
+    /// write takes more rights than its own.
+    pub fn new(caches: Arc<Caches>, authorizer: Arc<Rbac>) -> Self {
+        BuiltIn { caches, authorizer }
     }
 
     /// The latest version of an object of a built-in kind.
@@ -61,6 +69,19 @@ impl BuiltIn {
             Some(name) => self.find(runtime::GROUP, "runtimeclasses", "", name),
             None => Ok(None),
         }
+    }
+
+    fn restrict(
+        &self,
+        request: &WriteRequest<'_>,
+        new: Option<&Value>,
+        old: Option<&Object>,
+    ) -> Result<(), Status> {
+        let find = |group: &str, resource: &str, namespace: &str, name: &str| {
+            self.find(group, resource, namespace, name)
+        };
+        let around = noderestriction::Around { find: &find, authorizer: &self.authorizer };
+        noderestriction::restrict(request, new, old, &around)
     }
 
     async fn account(&self, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
@@ -99,7 +120,7 @@ impl Admission for BuiltIn {
             };
             service_account::admit(request, new, account.as_deref(), &uuid::Uuid::new_v4().to_string())?;
         }
-        node::restrict(request, Some(new), old)?;
+        self.restrict(request, Some(new), old)?;
         node::taint(request, new);
         if priority::concerns(request) {
             let class = match priority::wanted(new) {
@@ -116,7 +137,7 @@ impl Admission for BuiltIn {
         if classes::wanted(request, new) {
             classes::admit(new, &self.all(classes::GROUP, "ingressclasses", None));
         }
-        Ok(())
+        escalation::admit(request, new, old, &self.authorizer)
     }
 
     async fn validate(
@@ -124,19 +145,25 @@ impl Admission for BuiltIn {
         request: &WriteRequest<'_>,
         new: Option<&Value>,
         old: Option<&Object>,
-        _warnings: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         let Some(new) = new else {
             namespace::validate_delete(request)?;
-            return node::restrict(request, None, old);
+            return self.restrict(request, None, old);
         };
         if limits::concerns(request) && !limits::going(old) {
             limits::check(request, new, &self.all("", "limitranges", Some(request.namespace)))?;
         }
+        if let Some(at) = podsecurity::concerns(request) {
+            let namespace = self.find("", "namespaces", "", request.namespace)?;
+            podsecurity::check(request, at, new, old, namespace.as_deref(), warnings)?;
+        }
+        let pods = || self.all("", "pods", Some(request.name));
+        podsecurity::check_namespace(request, new, old, pods, warnings)?;
         if runtime::concerns(request) {
             runtime::check(request, new, self.runtime_class(new)?.as_deref())?;
         }
-        Ok(())
+        owners::check(request, new, old, &self.caches.table(), &self.authorizer)
     }
 }
 

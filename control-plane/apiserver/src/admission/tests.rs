@@ -263,36 +263,6 @@ fn a_new_node_is_not_ready() {
     assert_eq!(updated, json!({"spec": {}}));
 }
 
-#[test]
-fn a_node_keeps_to_itself() {
-    let user = UserInfo::new("system:node:n1", &["system:nodes"]);
-    let pod_on =
-        |name: &str| object(json!({"metadata": {"name": "x", "namespace": "d"}, "spec": {"nodeName": name}}));
-    let (mine, theirs) = (pod_on("n1"), pod_on("n2"));
-    let mirror = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "h"}}, "spec": {"nodeName": "n1"}});
-    let plain = json!({"metadata": {}, "spec": {"nodeName": "n1"}});
-    let nothing = json!({});
-    for (operation, what, name, new, old, good) in [
-        (Operation::Create, "/nodes", "n1", Some(&nothing), None, true),
-        (Operation::Create, "/nodes", "n2", Some(&nothing), None, false),
-        (Operation::Update, "/nodes/status", "n1", Some(&nothing), None, true),
-        (Operation::Update, "/nodes/status", "n2", Some(&nothing), None, false),
-        (Operation::Update, "/pods/status", "x", Some(&nothing), Some(&mine), true),
-        (Operation::Update, "/pods/status", "x", Some(&nothing), Some(&theirs), false),
-        (Operation::Delete, "/pods", "x", None, Some(&mine), true),
-        (Operation::Delete, "/pods", "x", None, Some(&theirs), false),
-        (Operation::Create, "/pods", "x", Some(&mirror), None, true),
-        (Operation::Create, "/pods", "x", Some(&plain), None, false),
-        (Operation::Create, "/events", "x", Some(&nothing), None, true),
-        (Operation::Update, "coordination.k8s.io/leases", "n1", Some(&nothing), None, false),
-    ] {
-        let got = write(&user, operation, what, name, |r| node::restrict(r, new, old.map(|o| &**o)));
-        assert_eq!(got.is_ok(), good, "{operation:?} {what} {name}");
-        // Others are not bound by this.
-        assert!(write(&root(), operation, what, name, |r| node::restrict(r, new, old.map(|o| &**o))).is_ok());
-    }
-}
-
 fn range(limit: Value) -> Vec<Arc<Object>> {
     vec![object(json!({"metadata": {"name": "l", "namespace": "d"}, "spec": {"limits": [limit]}}))]
 }
@@ -496,7 +466,7 @@ async fn what_is_stored_is_applied() {
     };
     store.txn(Txn { compare: Vec::new(), ops: vec![namespace, account] }).await.unwrap();
     caches.fresh().await.unwrap();
-    let admission = super::BuiltIn::new(caches);
+    let admission = super::BuiltIn::new(caches.clone(), Arc::new(crate::authz::Rbac::new(caches)));
     let (user, table) = (root(), ResourceTable::builtin());
     let request = |resource| WriteRequest {
         user: &user,

@@ -195,16 +195,6 @@ fn token_requests_that_are_refused() {
 }
 
 #[test]
-fn a_node_gets_tokens_for_its_own_pods() {
-    let world = world();
-    let bound = |spec: Value| request(&world, spec).unwrap().1.bound;
-    assert!(token::for_node(&bound(bound_to("Pod", "p")), "n1").is_ok());
-    assert!(token::for_node(&bound(bound_to("Pod", "p")), "n2").is_err());
-    assert!(token::for_node(&bound(bound_to("Node", "n1")), "n1").is_err());
-    assert!(token::for_node(&bound(json!({})), "n1").is_err());
-}
-
-#[test]
 fn certificates_name_users() {
     use rustls_pki_types::{CertificateDer, pem::PemObject};
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The default roles and bindings of Kubernetes, read from the tables in `data/`.
+//! The default roles and bindings of Kubernetes, and the few of this project's own, read from the tables in `data/`.
 //!
 //! A line without indent begins an object: `clusterrole NAME [into X].. [from X]..` (it is aggregated into X; it collects what
 //! is aggregated into X), `role NS/NAME`, `clusterrolebinding NAME ROLE`, `rolebinding NS/NAME ROLE`. Indented lines are its
@@ -7,10 +7,11 @@
 use super::rbac::Rule;
 use serde_json::{Value, json};
 
-const TABLES: [(&str, &str); 3] = [
+const TABLES: [(&str, &str); 4] = [
     ("cluster-roles.txt", include_str!("data/cluster-roles.txt")),
     ("controller-roles.txt", include_str!("data/controller-roles.txt")),
     ("bindings.txt", include_str!("data/bindings.txt")),
+    ("own.txt", include_str!("data/own.txt")),
 ];
 
 /// API group of roles and bindings.
@@ -46,6 +47,14 @@ pub fn all() -> Result<Vec<Default>, String> {
         }
     }
     Ok(out)
+}
+
+/// The rules of a default ClusterRole; none where there is no such role.
+pub fn rules_of(name: &str) -> Vec<Rule> {
+    let all = all().unwrap_or_default();
+    let role = all.iter().find(|d| d.resource == "clusterroles" && d.object["metadata"]["name"] == name);
+    let rules = role.and_then(|role| serde_json::from_value(role.object["rules"].clone()).ok());
+    rules.unwrap_or_default()
 }
 
 fn begin(line: &str) -> Option<Default> {

@@ -1,48 +1,37 @@
-//! Who may do what: RBAC over the roles and bindings that the API holds.
-//!
-//! A node agent (`system:node:NAME` in group `system:nodes`) has the rights of the ClusterRoles `system:node` and
-//! `system:node-proxier`, for every object of the resources they name: it is not yet narrowed to what the pods on that node refer
-//! to. Nor is it checked yet that whoever writes a role holds its rights.
+//! Who may do what: RBAC over the roles and bindings that the API holds, and the node authorizer, by which an agent
+//! (`system:node:NAME` in group `system:nodes`) reads what the pods on its node refer to and writes what is its own.
 
 pub mod aggregate;
 pub mod defaults;
+pub mod escalate;
+mod follow;
+mod graph;
+pub mod node;
 pub mod rbac;
 mod read;
 #[cfg(test)]
 mod tests;
 
-use crate::cache::{Caches, Lagged, Watcher};
+use crate::cache::Caches;
 use crate::hooks::{Authorizer, Decision};
 use crate::request::{RequestInfo, UserInfo};
 use async_trait::async_trait;
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use follow::Followed;
+use graph::Graph;
 use rbac::{Policy, Rule, Wish};
 use serde_json::json;
-use skep_api::{GroupResource, Reason, Status};
+use skep_api::{Reason, Status};
 use skep_client::informer::{Change, Informer};
 use skep_client::{Client, Collection, Patch, WriteOptions};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Decides by the roles and bindings in the watch cache, brought up to date before each decision.
+/// Decides by the roles and bindings in the watch cache, and for node agents by what belongs to their node; both are
+/// brought up to date before each decision.
 pub struct Rbac {
-    caches: Arc<Caches>,
-    state: RwLock<State>,
-}
-
-#[derive(Default)]
-struct State {
-    policy: Policy,
-    sources: Vec<Source>,
-}
-
-/// One of the resources that the policy is made of.
-struct Source {
-    kind: read::Kind,
-    resource: GroupResource,
-    watcher: Watcher,
-    /// Revision of the last change that is in the policy.
-    seen: u64,
+    policy: Followed<Policy>,
+    graph: Followed<Graph>,
+    node_rules: Vec<Rule>,
 }
 
 #[async_trait]
@@ -58,70 +47,46 @@ impl Authorizer for Rbac {
 impl Rbac {
     /// An authorizer over the caches.
     pub fn new(caches: Arc<Caches>) -> Self {
-        let state = RwLock::new(State::load(&caches));
-        Rbac { caches, state }
+        Rbac {
+            policy: Followed::new(caches.clone()),
+            graph: Followed::new(caches),
+            node_rules: defaults::rules_of(NODE_ROLE),
+        }
     }
 
     /// Decides: the reason it is allowed, or why it may be missing (often empty).
     pub fn decide(&self, user: &UserInfo, wish: &Wish<'_>) -> Result<String, String> {
-        self.current().policy.decide(user, wish)
+        if user.in_group(rbac::MASTERS) {
+            return Ok(String::new());
+        }
+        let node = node::name_of(user);
+        let refused =
+            match node.map(|node| node::decide(node, wish, &self.node_rules, || self.graph.current())) {
+                Some(Ok(())) => return Ok(String::new()),
+                Some(Err(why)) => why,
+                None => String::new(),
+            };
+        self.policy.current().decide(user, wish).map_err(|why| match (refused.as_str(), why.as_str()) {
+            (_, "") => refused,
+            ("", _) => why,
+            (first, second) => format!("{first}\n{second}"),
+        })
     }
 
-    /// All rules that bind a user in a namespace, and what could not be resolved.
+    /// All rules by which roles are bound to a user in a namespace, and what could not be resolved. What node agents may do
+    /// beside is not among them.
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<Rule>, Vec<String>) {
-        self.current().policy.rules_for(user, namespace)
+        self.policy.current().rules_for(user, namespace)
     }
 
-    fn current(&self) -> RwLockReadGuard<'_, State> {
-        let state = self.state.read();
-        if state.sources.iter().all(|s| self.caches.changed(&s.resource) == s.seen) {
-            return state;
-        }
-        drop(state);
-        let mut state = self.state.write();
-        if state.catch_up(&self.caches).is_err() {
-            *state = State::load(&self.caches);
-        }
-        RwLockWriteGuard::downgrade(state)
+    /// The rules of a role (of a ClusterRole: without a namespace); none where it is not there.
+    pub fn role(&self, namespace: &str, name: &str) -> Option<Arc<[Rule]>> {
+        self.policy.current().role(namespace, name).cloned()
     }
 }
 
-impl State {
-    fn load(caches: &Caches) -> Self {
-        let mut state = State::default();
-        for (name, kind) in read::RESOURCES {
-            let resource = GroupResource::new(defaults::GROUP, name);
-            let Some(cache) = caches.cache(&resource) else { continue };
-            let seen = cache.last_change();
-            let (view, watcher) = cache.view_and_watch(0, "");
-            view.items.iter().for_each(|object| read::put(&mut state.policy, kind, object));
-            state.sources.push(Source { kind, resource, watcher, seen });
-        }
-        state
-    }
-
-    fn catch_up(&mut self, caches: &Caches) -> Result<(), Lagged> {
-        const BATCH: usize = 256;
-        for source in &mut self.sources {
-            let seen = caches.changed(&source.resource);
-            loop {
-                let changes = source.watcher.take(BATCH)?;
-                for change in &changes {
-                    if change.deleted {
-                        read::remove(&mut self.policy, source.kind, &change.object);
-                    } else {
-                        read::put(&mut self.policy, source.kind, &change.object);
-                    }
-                }
-                if changes.len() < BATCH {
-                    break;
-                }
-            }
-            source.seen = seen;
-        }
-        Ok(())
-    }
-}
+/// The default ClusterRole that says what all nodes may do alike.
+const NODE_ROLE: &str = "system:node";
 
 /// Keeps the rules of aggregated ClusterRoles what their selectors say, until it is dropped.
 pub async fn keep_aggregated(client: Arc<dyn Client>) {

@@ -50,6 +50,8 @@ pub enum Wish<'a> {
         namespace: &'a str,
         /// Name, or empty.
         name: &'a str,
+        /// The field selector of a list, a watch or the deletion of a collection, or empty.
+        fields: &'a str,
     },
     /// Something with a path.
     Path {
@@ -70,6 +72,7 @@ impl<'a> From<&'a RequestInfo> for Wish<'a> {
                 subresource: &info.subresource,
                 namespace: &info.namespace,
                 name: &info.name,
+                fields: &info.fields,
             }
         } else {
             Wish::Path { verb: &info.verb, path: &info.path }
@@ -82,6 +85,15 @@ fn has(set: &[Box<str>], wanted: &str) -> bool {
 }
 
 impl Rule {
+    /// The rules that allow everything there is.
+    pub fn everything() -> [Rule; 2] {
+        let all = || vec!["*".into()];
+        [
+            Rule { api_groups: all(), resources: all(), verbs: all(), ..Rule::default() },
+            Rule { non_resource_urls: all(), verbs: all(), ..Rule::default() },
+        ]
+    }
+
     /// Whether the rule allows the wish.
     pub fn allows(&self, wish: &Wish<'_>) -> bool {
         match *wish {
@@ -244,9 +256,6 @@ impl Policy {
         if let Some(reason) = allowed {
             return Ok(reason);
         }
-        if let Some(role) = self.node_roles(user).find(|(_, rules)| rules.iter().any(|r| r.allows(wish))) {
-            return Ok(format!("node: allowed by ClusterRole {:?}", role.0));
-        }
         Err(match missing.as_slice() {
             [] => String::new(),
             [one] => format!("RBAC: {one}"),
@@ -258,9 +267,7 @@ impl Policy {
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<Rule>, Vec<String>) {
         let (mut rules, mut errors) = (Vec::new(), Vec::new());
         if user.in_group(MASTERS) {
-            let all = || vec!["*".into()];
-            rules.push(Rule { api_groups: all(), resources: all(), verbs: all(), ..Rule::default() });
-            rules.push(Rule { non_resource_urls: all(), verbs: all(), ..Rule::default() });
+            rules.extend(Rule::everything());
         }
         self.visit(user, namespace, |found| {
             match found {
@@ -269,24 +276,12 @@ impl Policy {
             }
             ControlFlow::<()>::Continue(())
         });
-        rules.extend(self.node_roles(user).flat_map(|(_, rules)| rules.iter().cloned()));
         (rules, errors)
-    }
-
-    /// What every node may do. Upstream's node authorizer narrows this to objects that pods on the node refer to.
-    fn node_roles<'a>(
-        &'a self,
-        user: &UserInfo,
-    ) -> impl Iterator<Item = (&'static str, &'a Arc<[Rule]>)> + use<'a> {
-        let node = user.in_group("system:nodes") && user.name.starts_with("system:node:");
-        NODE_ROLES.iter().filter(move |_| node).filter_map(|role| Some((*role, self.role("", role)?)))
     }
 }
 
 /// Members may do everything, whatever the bindings say.
-const MASTERS: &str = "system:masters";
-/// A node agent does what kubelet and kube-proxy do.
-const NODE_ROLES: &[&str] = &["system:node", "system:node-proxier"];
+pub(super) const MASTERS: &str = "system:masters";
 
 fn allowed_by(binding: &Binding) -> String {
     let kind = if binding.cluster_role { "ClusterRole" } else { "Role" };

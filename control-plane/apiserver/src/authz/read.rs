@@ -1,5 +1,7 @@
 //! Roles and bindings as the API has them, read into the index.
 
+use super::defaults::GROUP;
+use super::follow::Index;
 use super::rbac::{Binding, Policy, Rule, Subject};
 use serde::Deserialize;
 use skep_api::Object;
@@ -13,13 +15,24 @@ pub(super) enum Kind {
     Binding,
 }
 
-/// The resources the index is made of.
-pub(super) const RESOURCES: [(&str, Kind); 4] = [
-    ("clusterroles", Kind::Role),
-    ("roles", Kind::Role),
-    ("clusterrolebindings", Kind::Binding),
-    ("rolebindings", Kind::Binding),
-];
+impl Index for Policy {
+    type Kind = Kind;
+
+    const RESOURCES: &'static [(&'static str, &'static str, Kind)] = &[
+        (GROUP, "clusterroles", Kind::Role),
+        (GROUP, "roles", Kind::Role),
+        (GROUP, "clusterrolebindings", Kind::Binding),
+        (GROUP, "rolebindings", Kind::Binding),
+    ];
+
+    fn put(&mut self, kind: Kind, object: &Object) {
+        put(self, kind, object);
+    }
+
+    fn remove(&mut self, kind: Kind, object: &Object) {
+        remove(self, kind, object);
+    }
+}
 
 #[derive(Deserialize)]
 struct RoleBody {
@@ -54,7 +67,7 @@ struct SubjectBody {
 }
 
 /// Puts an object into the index. One that cannot be read grants nothing: what stood under its name is taken away.
-pub(super) fn put(policy: &mut Policy, kind: Kind, object: &Object) {
+fn put(policy: &mut Policy, kind: Kind, object: &Object) {
     let (namespace, name) = (&*object.meta().namespace, &*object.meta().name);
     match kind {
         Kind::Role => match serde_json::from_slice::<RoleBody>(object.body()) {
@@ -80,7 +93,7 @@ pub(super) fn put(policy: &mut Policy, kind: Kind, object: &Object) {
 }
 
 /// Takes an object out of the index.
-pub(super) fn remove(policy: &mut Policy, kind: Kind, object: &Object) {
+fn remove(policy: &mut Policy, kind: Kind, object: &Object) {
     let (namespace, name) = (&*object.meta().namespace, &*object.meta().name);
     match kind {
         Kind::Role => policy.remove_role(namespace, name),

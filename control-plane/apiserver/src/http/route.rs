@@ -3,7 +3,7 @@
 use super::accept::{Accept, Form};
 use super::answer::{self, Shape};
 use super::{body, options, watch};
-use crate::hooks::{ActionRequest, Body};
+use crate::hooks::{ActionRequest, Body, Operation};
 use crate::registry::{Call, Configuration, Deleted, Listing, Moment, ScaleChange, Written, schema_of};
 use crate::request::{RequestInfo, UserInfo, param};
 use crate::server::ApiServer;
@@ -213,6 +213,9 @@ impl ApiServer {
             None => call.row.apply_defaults(&mut tree)?,
             Some(gvk) => skep_api::schema::apply_defaults(schema_of(&schema_name(gvk))?, &mut tree),
         }
+        let write = call.write(Operation::Create, call.name);
+        self.registry.admission.admit(&write, &mut tree, None).await?;
+        self.registry.admission.validate(&write, Some(&tree), None, &mut Vec::new()).await?;
         let request = ActionRequest {
             user: call.user,
             info,

@@ -43,7 +43,7 @@ pub(super) enum Outcome {
 pub type Change<'a> = dyn Fn(&Arc<Object>, &Value) -> Result<(Value, Vec<String>), Status> + Send + Sync + 'a;
 
 impl Call<'_> {
-    pub(super) fn write<'a>(&'a self, operation: Operation, name: &'a str) -> WriteRequest<'a> {
+    pub(crate) fn write<'a>(&'a self, operation: Operation, name: &'a str) -> WriteRequest<'a> {
         WriteRequest {
             user: self.user,
             resource: self.row,

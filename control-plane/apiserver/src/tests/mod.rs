@@ -3,6 +3,7 @@
 mod applying;
 mod live;
 mod requests;
+mod secure;
 mod watches;
 
 use crate::Handlers;

@@ -8,6 +8,7 @@ mod placement;
 mod print;
 mod probe;
 mod qos;
+pub mod refs;
 mod security;
 mod spec;
 mod update;
