@@ -96,6 +96,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         port,
         service_ip: service_range.first(),
         ca_pem: pki.ca_pem().to_owned(),
+        service_range: service_range.to_string(),
     };
     let controllers = controllers_config(&flags, &pki, managed(server.registry().caches().clone()));
     let rooms = tokio::spawn(start_rooms(server, ours, controllers, health.clone()));
@@ -134,6 +135,7 @@ async fn start_rooms(
     }
     health.bootstrapped.store(true, Ordering::Relaxed);
     let clients = server.clone();
+    tokio::spawn(skep_apiserver::apiservices::keep(client, server.registry().caches().clone()));
     let client_for = move |name: &'static str| -> Arc<dyn Client> { clients.local_client(controller(name)) };
     tokio::spawn(skep_scheduler::run(server.local_client(UserInfo::new("system:kube-scheduler", &[]))));
     skep_controllers::start(Arc::new(client_for), controllers).await;

@@ -99,7 +99,13 @@ impl Handler for Paths {
             ["api"] | ["apis"] => return self.groups(parts[0] == "api", headers),
             ["api", version] => discovery::resource_list(table, "", version),
             ["apis", group] => discovery::one_group(table, group),
-            ["apis", group, version] => discovery::resource_list(table, group, version),
+            ["apis", group, version] => {
+                let served = discovery::resource_list(table, group, version);
+                match crate::apiservices::elsewhere(&self.it.caches, group, version) {
+                    Some(status) if served.is_none() => return Err(status),
+                    _ => served,
+                }
+            }
             ["healthz" | "livez" | "readyz", ref check @ ..] => {
                 return self.health(parts[0], &check.join("/"), query);
             }

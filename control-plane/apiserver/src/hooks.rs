@@ -129,7 +129,8 @@ pub trait Admission: Send + Sync + 'static {
 pub struct Together {
     /// Further conditions; when one fails the whole write is tried again, hook included.
     pub compare: Vec<Compare>,
-    /// Further changes. Keys begin with `/` and lie outside `/registry/`.
+    /// Further changes: keys that begin with `/` and lie outside `/registry/`, or other objects as they are stored
+    /// ([`Object::canonical`](skep_api::Object::canonical)), for which nobody asks admission or validation.
     pub ops: Vec<Op>,
 }
 

@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod alloc;
+pub mod apiservices;
 pub mod auth;
 pub mod authz;
 pub mod bootstrap;

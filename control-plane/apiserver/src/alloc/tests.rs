@@ -241,3 +241,54 @@ fn nothing_is_ever_given_out_twice() {
     }
     assert!(full > 100 && done > 10_000, "{full} refused, {done} done");
 }
+
+/// What Services write beside themselves, over a real store.
+mod beside {
+    use crate::Handlers;
+    use crate::alloc::Services;
+    use crate::server::Limits;
+    use crate::tests::{World, names, world_of};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    async fn world() -> World {
+        world_of(Limits::default(), |caches| {
+            let mut handlers = Handlers::default();
+            handlers.companion("", "services", Arc::new(Services::new(caches, super::range())));
+            handlers
+        })
+        .await
+    }
+
+    fn asking(name: &str, ip: &str) -> serde_json::Value {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"clusterIP": ip, "ports": [{"port": 80}]}})
+    }
+
+    const SERVICES: &str = "/api/v1/namespaces/d/services";
+    const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+
+    #[tokio::test]
+    async fn an_address_object_comes_and_goes_with_its_service() {
+        let world = world().await;
+        let made = world.json("POST", SERVICES, asking("a", "10.96.0.9")).await;
+        assert_eq!(made.code, 201, "{}", made.body);
+        let address = world.get(&format!("{ADDRESSES}/10.96.0.9")).await.body;
+        let parent = json!({"group": "", "resource": "services", "namespace": "d", "name": "a"});
+        assert_eq!(address["spec"]["parentRef"], parent);
+        assert_eq!(address["metadata"]["resourceVersion"], made.body["metadata"]["resourceVersion"]);
+        assert_eq!(world.ask("DELETE", &format!("{SERVICES}/a"), "", "").await.code, 200);
+        assert_eq!(names(&world.get(ADDRESSES).await.body), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_somebody_keeps_is_not_given_out() {
+        let world = world().await;
+        let kept = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": {"name": "10.96.0.9"},
+            "spec": {"parentRef": {"resource": "gateways", "name": "g"}}});
+        assert_eq!(world.json("POST", ADDRESSES, kept).await.code, 201);
+        let refused = world.json("POST", SERVICES, asking("a", "10.96.0.9")).await;
+        assert_eq!(refused.code, 422, "{}", refused.body);
+        assert!(refused.body["message"].as_str().unwrap().contains("provided IP is already allocated"));
+    }
+}

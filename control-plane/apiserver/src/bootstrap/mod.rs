@@ -9,6 +9,7 @@ use crate::authz::defaults;
 use futures::{TryStreamExt, stream};
 use serde_json::Value;
 use skep_api::Status;
+use skep_api::kinds::flow;
 use skep_client::{Client, ClientExt, Collection, WriteOptions};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub struct Config {
     pub port: u16,
     /// The first address of the Service range.
     pub service_ip: Ipv4Addr,
+    /// The range that addresses of Services come from: `10.96.0.0/16`.
+    pub service_range: String,
     /// The cluster CA, in PEM.
     pub ca_pem: String,
 }
@@ -53,11 +56,37 @@ pub async fn run(client: &Arc<dyn Client>, config: &Config) -> Result<(), Status
     for class in objects::priority_classes() {
         ensure(client, &classes, class, |_| None).await?;
     }
+    for (objects, mandatory) in [(flow::mandatory(), true), (flow::suggested(), false)] {
+        for object in objects {
+            let wanted = object.clone();
+            let collection = objects::flow_collection(&object);
+            ensure(client, &collection, object, |have| reconcile::flow(have, &wanted, mandatory)).await?;
+        }
+    }
+    service_range(client, &config.service_range).await?;
     for (collection, wanted) in objects::kubernetes(config) {
         let copy = wanted.clone();
         ensure(client, &collection, wanted, |have| reconcile::fields(have, &copy)).await?;
     }
     Ok(())
+}
+
+/// The range of Service addresses, and that it is ready.
+async fn service_range(client: &Arc<dyn Client>, range: &str) -> Result<(), Status> {
+    let ranges = Collection::of("networking.k8s.io", "v1", "servicecidrs");
+    let wanted = objects::service_range(range);
+    ensure(client, &ranges, wanted.clone(), |_| None).await?;
+    let Some(mut have) = find(client, &ranges, &wanted).await? else { return Ok(()) };
+    let told = have.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|c| !c.is_empty());
+    if told || have.pointer("/spec/cidrs") != wanted.pointer("/spec/cidrs") {
+        return Ok(());
+    }
+    have["status"]["conditions"] = objects::range_ready(&skep_api::kinds::rfc3339(jiff::Timestamp::now()));
+    let target = ranges.item("", have["metadata"]["name"].as_str().unwrap_or_default()).sub("status");
+    match client.update(&target, have, &WriteOptions::default()).await {
+        Err(status) if !status.is_conflict() => Err(status),
+        _ => Ok(()),
+    }
 }
 
 async fn find(

@@ -30,6 +30,29 @@ pub(super) fn priority_classes() -> Vec<Value> {
     ROWS.iter().map(class).collect()
 }
 
+/// The range that addresses of Services come from, and that it is ready.
+pub(super) fn service_range(range: &str) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "spec": {"cidrs": [range]},
+        "metadata": {"name": SERVICE, "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+    })
+}
+
+/// The condition of a range that is in use.
+pub(super) fn range_ready(now: &str) -> Value {
+    json!([{
+        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": now,
+    }])
+}
+
+/// The collection of a flow control object.
+pub(super) fn flow_collection(object: &Value) -> Collection {
+    let level = object["kind"] == "PriorityLevelConfiguration";
+    let resource = if level { "prioritylevelconfigurations" } else { "flowschemas" };
+    Collection::of("flowcontrol.apiserver.k8s.io", "v1", resource)
+}
+
 /// The Service by which pods reach the API server, its endpoints, and what servers behind it must know to trust it.
 pub(super) fn kubernetes(config: &Config) -> Vec<(Collection, Value)> {
     let address = config.advertise.to_string();

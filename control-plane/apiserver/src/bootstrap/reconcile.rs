@@ -2,6 +2,8 @@
 
 use crate::authz::defaults::AUTOUPDATE;
 use serde_json::Value;
+use skep_api::kinds::flow::AUTOUPDATE as AUTOUPDATE_SPEC;
+use skep_api::validation::same;
 
 fn kept_up(have: &Value) -> bool {
     have.pointer("/metadata/annotations").and_then(|a| a.get(AUTOUPDATE)).and_then(Value::as_str)
@@ -72,6 +74,20 @@ fn covers(have: &Value, wanted: &Value) -> bool {
         (Value::Array(have), Value::Array(wanted)) => wanted.iter().all(|w| have.contains(w)),
         _ => have == wanted,
     }
+}
+
+/// A flow control object with the spec it came with, where it must have that (`mandatory`) or nobody took it over.
+pub(super) fn flow(mut have: Value, wanted: &Value, mandatory: bool) -> Option<Value> {
+    let annotation = have.pointer("/metadata/annotations").and_then(|a| a.get(AUTOUPDATE_SPEC));
+    let kept = annotation.and_then(Value::as_str) == Some("true");
+    // What the exempt level lends is the administrator's to say, even so.
+    if !(kept || mandatory && wanted["spec"]["type"] != "Exempt")
+        || same(have.get("spec"), wanted.get("spec"))
+    {
+        return None;
+    }
+    have["spec"] = wanted["spec"].clone();
+    Some(have)
 }
 
 /// The object with every field as in `wanted`; fields that are not named there stay. Lists are replaced where they differ.

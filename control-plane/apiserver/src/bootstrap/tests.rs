@@ -58,6 +58,7 @@ fn the_kubernetes_service_follows_the_server() {
         advertise: ip.parse().unwrap(),
         port,
         service_ip: "10.96.0.1".parse().unwrap(),
+        service_range: "10.96.0.0/16".into(),
         ca_pem: "pem".into(),
     };
     let before = objects::kubernetes(&config("10.0.0.1", 6443));
@@ -75,4 +76,21 @@ fn the_kubernetes_service_follows_the_server() {
     stored["spec"]["clusterIPs"] = json!(["10.96.0.1"]);
     stored["metadata"]["uid"] = "u".into();
     assert_eq!(reconcile::fields(stored, wanted), None);
+}
+
+#[test]
+fn flow_control_keeps_its_mandatory_objects_and_those_that_nobody_took_over() {
+    use skep_api::kinds::flow;
+    let find =
+        |list: Vec<Value>, name: &str| list.into_iter().find(|o| o["metadata"]["name"] == name).unwrap();
+    let mut taken = find(flow::suggested(), "global-default");
+    let wanted = taken.clone();
+    assert_eq!(reconcile::flow(taken.clone(), &wanted, false), None);
+    taken["spec"]["matchingPrecedence"] = 9_000.into();
+    assert_eq!(reconcile::flow(taken.clone(), &wanted, false).unwrap()["spec"], wanted["spec"]);
+    taken["metadata"]["annotations"][flow::AUTOUPDATE] = "false".into();
+    assert_eq!(reconcile::flow(taken.clone(), &wanted, false), None);
+    assert!(reconcile::flow(taken, &wanted, true).is_some());
+    let exempt = find(flow::mandatory(), "exempt");
+    assert_eq!(objects::flow_collection(&exempt).resource, "prioritylevelconfigurations");
 }

@@ -57,7 +57,11 @@ impl ApiServer {
     /// The row of a request, if the path and verb are served.
     pub(crate) fn row(&self, info: &RequestInfo) -> Result<Arc<Resource>, Status> {
         let row = self.registry.caches.row(&info.group, &info.version, &info.resource);
-        let row = row.ok_or_else(Status::unknown_path)?;
+        let row = row.ok_or_else(|| {
+            let elsewhere =
+                crate::apiservices::elsewhere(&self.registry.caches, &info.group, &info.version);
+            elsewhere.unwrap_or_else(Status::unknown_path)
+        })?;
         let named_by_namespace = info.namespace == info.name && !row.namespaced();
         if !row.namespaced() && !info.namespace.is_empty() && !named_by_namespace {
             return Err(Status::unknown_path());
