@@ -8,6 +8,7 @@ use skep_apiserver::alloc::{Cidr, Services};
 use skep_apiserver::auth::{Authn, jwt::Keys, token::TokenRequests};
 use skep_apiserver::authz::{self, Rbac};
 use skep_apiserver::cache::Caches;
+use skep_apiserver::dial::Dialer;
 use skep_apiserver::endpoints::{Check, Endpoints};
 use skep_apiserver::pki::{self, Pki, ServingNames};
 use skep_apiserver::{ApiServer, Handlers, Limits, Parts, UserInfo, bootstrap, discovery, tls};
@@ -69,7 +70,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         &mut handlers,
         rbac.clone(),
         caches.clone(),
-        tls::agent_client(&pki.kubelet_client(now)?, pki.ca_pem())?,
+        Dialer::new(tls::agent_client(&pki.kubelet_client(now)?, pki.ca_pem())?)?,
     );
     Endpoints { caches: caches.clone(), address, keys, live: health.live(), ready: health.ready() }
         .register(&mut handlers);

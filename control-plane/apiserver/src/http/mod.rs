@@ -11,3 +11,4 @@ mod serve;
 mod watch;
 
 pub use metrics::Metrics;
+pub(crate) use serve::ClientAddress;

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +26,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const STREAMS: u32 = 1000;
 /// How often an idle HTTP/2 connection is tried.
 const PING: Duration = Duration::from_secs(30);
+
+/// Where a request came from; among its extensions.
+#[derive(Clone, Copy)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 impl ApiServer {
     /// Serves HTTPS on `listener` until `stop` completes; then watches end, and requests in flight have a few seconds.
@@ -64,6 +69,7 @@ impl ApiServer {
 
     async fn connection(self: Arc<Self>, acceptor: TlsAcceptor, stream: TcpStream) {
         let _ = stream.set_nodelay(true);
+        let client = stream.peer_addr().ok().map(|address| ClientAddress(address.ip()));
         let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(why)) => return tracing::debug!(%why, "TLS handshake failed"),
@@ -74,7 +80,10 @@ impl ApiServer {
         let mut stopping = self.stopping.subscribe();
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, peer) = (self.clone(), peer.clone());
-            let request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
+            let mut request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
+            if let Some(client) = client {
+                request.extensions_mut().insert(client);
+            }
             let answer: BoxFuture<'static, _> = Box::pin(server.answer(request, peer));
             async move { Ok::<_, Infallible>(answer.await) }
         });

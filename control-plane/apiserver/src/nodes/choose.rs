@@ -4,17 +4,6 @@ use crate::request::{is_true, param};
 use serde_json::Value;
 use skep_api::{FieldError, GroupVersionKind, Status};
 
-/// Where an agent listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The node's address.
-    pub(super) host: String,
-    /// The agent's port.
-    pub(super) port: u16,
-}
-
-const DEFAULT_PORT: u16 = 10_250;
-
 fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
     tree.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
@@ -68,24 +57,6 @@ pub(super) fn runs_on<'a>(pod: &'a Value, name: &str, live: bool) -> Result<&'a 
         return Err(Status::bad_request(why));
     }
     node_of(pod).ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))
-}
-
-/// Where a node's agent listens: its internal address before others.
-pub(super) fn place(node: &Value) -> Result<Place, Status> {
-    let addresses = node.pointer("/status/addresses").and_then(Value::as_array);
-    let of = |kind: &str| {
-        let found = addresses.into_iter().flatten().find(|a| text(a, "/type") == kind);
-        found.map(|a| text(a, "/address")).filter(|a| !a.is_empty())
-    };
-    let host = ["InternalIP", "ExternalIP", "Hostname"].into_iter().find_map(of).ok_or_else(|| {
-        Status::internal(format!(
-            "no preferred addresses found; node {:?} has not reported any",
-            text(node, "/metadata/name")
-        ))
-    })?;
-    let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
-    let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0).unwrap_or(DEFAULT_PORT);
-    Ok(Place { host: host.to_owned(), port })
 }
 
 /// The options of a log request, checked, as the agent takes them.
@@ -186,14 +157,6 @@ mod tests {
             runs_on(&json!({}), "p", true).unwrap_err().message,
             "pod p does not have a host assigned"
         );
-        let node = json!({"metadata": {"name": "n"}, "status": {"addresses": [{"type": "Hostname", "address": "h"}, {"type": "InternalIP", "address": "10.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10351}}}});
-        assert_eq!(place(&node).unwrap(), Place { host: "10.0.0.1".into(), port: 10_351 });
-        assert_eq!(
-            place(&json!({"status": {"addresses": [{"type": "Hostname", "address": "h"}]}})).unwrap(),
-            Place { host: "h".into(), port: 10_250 }
-        );
-        assert_eq!(place(&json!({})).unwrap_err().code, 500);
     }
 
     #[test]

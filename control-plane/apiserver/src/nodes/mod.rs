@@ -1,37 +1,44 @@
-//! The way to the node agents: container logs, exec, attach, port-forward, and an agent's own paths (`nodes/proxy`).
+//! What reaches into the containers of a pod by the agent of its node: logs, exec, attach and port-forward.
 //!
-//! Streams are upgraded connections: the client's upgrade request goes on to the agent as it is, and after the agent's 101 the
-//! bytes are copied both ways, so that the agent alone speaks the protocols within. Only WebSocket is upgraded; kubectl from 1.31
-//! on asks for it first.
+//! Streams are upgraded connections: the client's upgrade goes on to the agent as it is, and after the agent's 101 the bytes
+//! are copied both ways, so that the agent alone speaks the protocols within. Logs alone are turned into WebSocket here, for
+//! clients that ask for it.
 
-mod agent;
 mod choose;
+mod logs;
 #[cfg(test)]
 mod tests;
 
-use crate::authz::{Rbac, forbidden};
+use crate::authz::forbidden;
 use crate::cache::Caches;
-use crate::hooks::{Body, Exchange, Handler, Handlers};
-use crate::request::{RequestInfo, param, params};
-use agent::{Agent, Upgrade};
+use crate::dial::{Dialer, Services, Target, agent, backend_failure, incoming};
+use crate::hooks::{Authorizer, Body, Decision, Exchange, Handler, Handlers, full};
+use crate::request::{RequestInfo, UserInfo, param, params};
 use async_trait::async_trait;
-use http::{HeaderMap, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
-use skep_api::Status;
+use skep_api::{Reason, Status};
 use std::sync::Arc;
 
-/// Registers what reaches into nodes.
+/// Largest error text that is read of an agent.
+const ERROR_TEXT: usize = 64 << 10;
+
+/// Registers what reaches into nodes, pods and Services.
 pub fn register(
     handlers: &mut Handlers,
-    rbac: Arc<Rbac>,
+    authorizer: Arc<dyn Authorizer>,
     caches: Arc<Caches>,
-    tls: Arc<rustls::ClientConfig>,
+    dialer: Dialer,
 ) {
-    let nodes = Arc::new(Nodes { rbac, caches, agent: Agent::new(tls) });
+    let services = Arc::new(Services::new(caches.clone()));
+    crate::proxy::register(handlers, &caches, &services, &dialer);
+    let nodes = Arc::new(Nodes { authorizer, caches, dialer });
     for kind in [Kind::Log, Kind::Exec, Kind::Attach, Kind::PortForward] {
         handlers.connect("", "pods", kind.subresource(), Arc::new(OfPod { kind, nodes: nodes.clone() }));
     }
-    handlers.connect("", "nodes", "proxy", Arc::new(OfNode { nodes }));
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,9 +71,9 @@ impl Kind {
 }
 
 struct Nodes {
-    rbac: Arc<Rbac>,
+    authorizer: Arc<dyn Authorizer>,
     caches: Arc<Caches>,
-    agent: Agent,
+    dialer: Dialer,
 }
 
 impl Nodes {
@@ -74,6 +81,10 @@ impl Nodes {
         let row = self.caches.row("", "v1", resource).ok_or_else(Status::unknown_path)?;
         let found = self.caches.latest(&row, namespace, name)?;
         found.map(|o| o.value()).ok_or_else(|| Status::not_found(&row.group_resource(), name))
+    }
+
+    fn agent_of(&self, node: &str) -> Result<Target, Status> {
+        agent(&self.find("nodes", "", node)?)
     }
 }
 
@@ -84,9 +95,12 @@ struct OfPod {
 
 #[async_trait]
 impl Handler for OfPod {
-    async fn handle(&self, mut exchange: Exchange) -> Result<Response<Body>, Status> {
+    async fn handle(&self, exchange: Exchange) -> Result<Response<Body>, Status> {
         let info = &exchange.info;
         let query = exchange.request.uri().query().unwrap_or_default().to_owned();
+        if self.kind != Kind::Log {
+            self.may_create(&exchange.user, info).await?;
+        }
         let pod = self.nodes.find("pods", &info.namespace, &info.name)?;
         let mut path = format!("/{}/{}/{}", self.kind.path(), info.namespace, info.name);
         if self.kind != Kind::PortForward {
@@ -97,31 +111,35 @@ impl Handler for OfPod {
         }
         if self.kind == Kind::Log {
             let query = choose::log_query(&query)?;
-            let Some(node) = choose::node_of(&pod) else {
+            let answer = match choose::node_of(&pod) {
                 // Upstream's answer for a pod that runs nowhere yet: nothing has been logged.
-                return agent::plain(String::new());
+                None => plain(String::new())?,
+                Some(node) => {
+                    let target = self.nodes.agent_of(node)?;
+                    read(&self.nodes.dialer, &target, &join(&path, &query)).await?
+                }
             };
-            let place = choose::place(&self.nodes.find("nodes", "", node)?)?;
-            return self.nodes.agent.get(&place, &join(&path, &query)).await;
+            return logs::answer(exchange.request, answer);
         }
         if self.kind == Kind::Exec && params(&query, "command").is_empty() {
             return Err(Status::bad_request("you must specify at least 1 command for the container"));
         }
         let node = choose::runs_on(&pod, &info.name, self.kind != Kind::PortForward)?;
-        let place = choose::place(&self.nodes.find("nodes", "", node)?)?;
-        let upgrade = Upgrade::wanted(exchange.request.headers())?;
-        self.may_create(&exchange)?;
-        self.nodes.agent.upgrade(&place, &join(&path, &query), upgrade, &mut exchange.request).await
+        let target = self.nodes.agent_of(node)?;
+        if !skep_streams::upgrade::is_upgrade(exchange.request.headers()) {
+            return Err(Status::bad_request("Upgrade request required"));
+        }
+        crate::proxy::upgrade(&self.nodes.dialer, &target, &join(&path, &query), exchange.request).await
     }
 }
 
 impl OfPod {
     /// Whoever opens a stream by GET, as WebSocket clients must, needs the right to create it all the same.
-    fn may_create(&self, exchange: &Exchange) -> Result<(), Status> {
-        let info = RequestInfo { verb: "create".into(), ..exchange.info.clone() };
-        match self.nodes.rbac.decide(&exchange.user, &(&info).into()) {
-            Ok(_) => Ok(()),
-            Err(why) => Err(forbidden(&exchange.user, &info, &why)),
+    async fn may_create(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+        let info = RequestInfo { verb: "create".into(), ..info.clone() };
+        match self.nodes.authorizer.authorize(user, &info).await {
+            Decision::Allow => Ok(()),
+            Decision::Deny(why) => Err(forbidden(user, &info, &why)),
         }
     }
 }
@@ -130,27 +148,39 @@ fn join(path: &str, query: &str) -> String {
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-struct OfNode {
-    nodes: Arc<Nodes>,
+/// A text that is at hand.
+fn plain(text: String) -> Result<Response<Body>, Status> {
+    Response::builder().header(CONTENT_TYPE, "text/plain").body(full(text)).map_err(Status::internal)
 }
 
-#[async_trait]
-impl Handler for OfNode {
-    async fn handle(&self, mut exchange: Exchange) -> Result<Response<Body>, Status> {
-        let node = self.nodes.find("nodes", "", &exchange.info.name)?;
-        let place = choose::place(&node)?;
-        // What follows `…/proxy`, as the client wrote it.
-        let uri = exchange.request.uri();
-        let rest = uri.path().split('/').skip(6).collect::<Vec<_>>().join("/");
-        let path = join(&format!("/{rest}"), uri.query().unwrap_or_default());
-        if is_upgrade(exchange.request.headers()) {
-            let upgrade = Upgrade::wanted(exchange.request.headers())?;
-            return self.nodes.agent.upgrade(&place, &path, upgrade, &mut exchange.request).await;
-        }
-        self.nodes.agent.forward(&place, &path, exchange.request).await
+/// What an agent answers to a GET, streamed; its errors as a [`Status`].
+async fn read(dialer: &Dialer, target: &Target, path: &str) -> Result<Response<Body>, Status> {
+    let request = Request::builder()
+        .uri(path)
+        .header(HOST, target.authority())
+        .body(full(Bytes::new()))
+        .map_err(Status::internal)?;
+    let answer = dialer.send(target, request).await.map_err(backend_failure)?;
+    if !answer.status().is_success() {
+        return Err(refused(incoming(answer)).await);
     }
+    let mut answer = incoming(answer);
+    answer.headers_mut().remove(http::header::CONNECTION);
+    answer.headers_mut().remove(http::header::TRANSFER_ENCODING);
+    Ok(answer)
 }
 
-fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(http::header::UPGRADE)
+/// What an agent's refusal means to the client.
+async fn refused(response: Response<Body>) -> Status {
+    let code = response.status();
+    let text = match Limited::new(response.into_body(), ERROR_TEXT).collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
+        Err(why) => why.to_string(),
+    };
+    match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::NOT_FOUND => Status::new(Reason::NotFound, text),
+        StatusCode::TOO_MANY_REQUESTS => Status::too_many_requests(text, 1),
+        _ => Status::internal(format!("the agent answered {code}: {text}")),
+    }
 }

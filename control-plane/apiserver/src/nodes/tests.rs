@@ -1,145 +1,105 @@
-//! The way to an agent over real TLS: who it is, who we are, what is copied.
+//! What an agent answers, and logs as WebSocket.
 
-use super::agent::{Agent, Upgrade};
-use super::choose::Place;
-use crate::hooks::{Body, full};
-use crate::pki::{Pki, ServingNames};
+use super::*;
+use crate::dial::Security;
+use crate::pki::Pki;
 use crate::tls;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use futures::StreamExt;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use skep_streams::websocket::Message;
 use std::convert::Infallible;
-use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-/// An agent's server: logs the path it was asked for, echoes upgraded bytes in upper case.
-async fn serve(request: Request<hyper::body::Incoming>) -> Result<Response<Body>, Infallible> {
-    let path = request.uri().to_string();
-    let mut response = Response::new(full(path.clone()));
-    if path.starts_with("/missing") {
-        *response.status_mut() = StatusCode::NOT_FOUND;
-    } else if path.starts_with("/broken") {
-        *response.status_mut() = StatusCode::BAD_GATEWAY;
-    } else if let Some(protocol) = request.headers().get("sec-websocket-protocol").cloned() {
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        response.headers_mut().insert("upgrade", "websocket".parse().unwrap());
-        response.headers_mut().insert("connection", "Upgrade".parse().unwrap());
-        response.headers_mut().insert("sec-websocket-protocol", protocol);
-        tokio::spawn(async move {
-            let mut stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
-            let mut buffer = [0; 64];
-            loop {
-                match stream.read(&mut buffer).await.unwrap() {
-                    0 => break,
-                    n => stream.write_all(&buffer[..n].to_ascii_uppercase()).await.unwrap(),
-                }
-            }
-        });
-    }
-    Ok(response)
-}
-
-/// Starts the agent's server with a certificate of `ca` for 127.0.0.1, which wants clients of the same CA.
-async fn start(ca: &Pki) -> Place {
-    let mut names = ServingNames::default();
-    names.add("127.0.0.1");
-    let identity = ca.server("system:node:n1", &names, jiff::Timestamp::now()).unwrap();
-    let acceptor = TlsAcceptor::from(tls::server(&identity, ca.ca_pem()).unwrap());
+/// A server of this handler on the loopback address, each connection by itself.
+async fn serve<F, A>(handler: F) -> u16
+where
+    F: Fn(Request<hyper::body::Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let acceptor = acceptor.clone();
+            let handler = handler.clone();
+            let service = service_fn(move |request| {
+                let answer = handler(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
             tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let known = stream.get_ref().1.peer_certificates().is_some();
-                assert!(known, "the API server shows its certificate");
                 let http = hyper::server::conn::http1::Builder::new();
-                let _ = http.serve_connection(TokioIo::new(stream), service_fn(serve)).with_upgrades().await;
+                let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
             });
         }
     });
-    Place { host: "127.0.0.1".into(), port }
+    port
 }
 
-fn agent(ca: &Pki) -> Agent {
-    Agent::new(tls::agent_client(&ca.kubelet_client(jiff::Timestamp::now()).unwrap(), ca.ca_pem()).unwrap())
-}
-
-fn pki() -> (tempfile::TempDir, Pki) {
+fn dialer() -> Dialer {
     let dir = tempfile::tempdir().unwrap();
-    let pki = Pki::open_or_create(dir.path(), jiff::Timestamp::now()).unwrap();
-    (dir, pki)
+    let ca = Pki::open_or_create(dir.path(), jiff::Timestamp::now()).unwrap();
+    let client = ca.kubelet_client(jiff::Timestamp::now()).unwrap();
+    Dialer::new(tls::agent_client(&client, ca.ca_pem()).unwrap()).unwrap()
 }
 
 #[tokio::test]
 async fn answers_come_back_and_refusals_become_statuses() {
-    let (_dir, ca) = pki();
-    let (place, agent) = (start(&ca).await, agent(&ca));
-    let answer = agent.get(&place, "/containerLogs/d/p/c?follow=true").await.unwrap();
+    let port = serve(|request| async move {
+        let path = request.uri().to_string();
+        let code = match path.as_str() {
+            "/missing" => 404,
+            "/bad" => 400,
+            "/broken" => 502,
+            _ => 200,
+        };
+        Response::builder().status(code).body(full(path)).unwrap()
+    })
+    .await;
+    let target = Target { host: "127.0.0.1".into(), port, security: Security::Plain };
+    let dialer = dialer();
+    let answer = read(&dialer, &target, "/containerLogs/d/p/c?follow=true").await.unwrap();
     let text = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(&*text, b"/containerLogs/d/p/c?follow=true");
-    assert_eq!(agent.get(&place, "/missing").await.unwrap_err().code, 404);
-    assert_eq!(agent.get(&place, "/broken").await.unwrap_err().code, 500);
-    let nobody = Place { host: "127.0.0.1".into(), port: 1 };
-    assert!(
-        agent.get(&nobody, "/").await.unwrap_err().message.contains("cannot reach the agent at 127.0.0.1:1")
-    );
+    let code = |path: &'static str| {
+        let (dialer, target) = (&dialer, &target);
+        async move { read(dialer, target, path).await.unwrap_err().code }
+    };
+    assert_eq!((code("/missing").await, code("/bad").await, code("/broken").await), (404, 400, 500));
+    let nobody = Target { port: 1, ..target };
+    let status = read(&dialer, &nobody, "/").await.unwrap_err();
+    assert!(status.message.starts_with("error dialing backend: dial tcp 127.0.0.1:1:"), "{status}");
 }
 
 #[tokio::test]
-async fn an_agent_of_another_authority_is_not_trusted() {
-    let ((_one, ours), (_two, theirs)) = (pki(), pki());
-    let place = start(&theirs).await;
-    let status = agent(&ours).get(&place, "/").await.unwrap_err();
-    assert!(status.message.contains("cannot reach the agent"), "{status}");
-}
-
-#[tokio::test]
-async fn upgraded_bytes_go_both_ways() {
-    let (_dir, ca) = pki();
-    let (place, agent) = (start(&ca).await, Arc::new(agent(&ca)));
-    // The client's side: a plain HTTP server that hands its requests on as the API server does.
-    let (near, far) = tokio::io::duplex(1 << 10);
-    tokio::spawn(async move {
-        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let (agent, place) = (agent.clone(), place.clone());
-            async move {
-                let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-                let upgrade = Upgrade::wanted(request.headers()).unwrap();
-                let answer = agent.upgrade(&place, "/exec/d/p/c?command=ls", upgrade, &mut request).await;
-                Ok::<_, Infallible>(answer.unwrap())
-            }
-        });
-        let http = hyper::server::conn::http1::Builder::new();
-        let _ = http.serve_connection(TokioIo::new(far), service).with_upgrades().await;
-    });
-    let mut near = near;
-    near.write_all(
-        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-protocol: v5.channel.k8s.io\r\n\r\n",
-    )
-    .await
-    .unwrap();
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"\r\n\r\n") {
-        seen.push(near.read_u8().await.unwrap());
+async fn logs_over_websocket() {
+    let port = serve(|request| async move {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let log = plain("one\ntwo\n".to_owned()).unwrap();
+        logs::answer(request, log).unwrap_or_else(|status| {
+            Response::builder().status(status.code).body(full(status.message)).unwrap()
+        })
+    })
+    .await;
+    let ask = |protocol: &'static str| async move {
+        let mut request = "ws://server/log".into_client_request().unwrap();
+        if !protocol.is_empty() {
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+        }
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        tokio_tungstenite::client_async(request, stream).await
+    };
+    for protocol in ["binary.k8s.io", ""] {
+        let (socket, answer) = ask(protocol).await.unwrap();
+        assert_eq!(answer.headers().get("sec-websocket-protocol").is_some(), !protocol.is_empty());
+        let messages: Vec<Message> = socket.map(Result::unwrap).collect().await;
+        assert_eq!(messages[0], Message::Binary(Bytes::new()));
+        assert_eq!(messages[1], Message::Binary(Bytes::from_static(b"one\ntwo\n")));
+        assert!(matches!(messages[2], Message::Close(_)));
     }
-    let head = String::from_utf8(seen).unwrap().to_ascii_lowercase();
-    assert!(
-        head.starts_with("http/1.1 101") && head.contains("sec-websocket-protocol: v5.channel.k8s.io"),
-        "{head}"
-    );
-    near.write_all(b"hello").await.unwrap();
-    let mut echo = [0; 5];
-    near.read_exact(&mut echo).await.unwrap();
-    assert_eq!(&echo, b"HELLO");
-}
-
-#[test]
-fn headers_of_no_upgrade() {
-    assert!(Upgrade::wanted(&HeaderMap::new()).is_err());
+    let (socket, _) = ask("base64.binary.k8s.io").await.unwrap();
+    let messages: Vec<Message> = socket.map(Result::unwrap).collect().await;
+    assert_eq!(messages[1], Message::text("b25lCnR3bwo="));
+    assert!(ask("v4.channel.k8s.io").await.is_err());
 }
