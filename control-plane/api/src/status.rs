@@ -185,7 +185,15 @@ impl Status {
         status
     }
 
-    /// 405.
+    /// 405 for a path that has no such method.
+    pub fn method_not_allowed() -> Self {
+        let why = "the server does not allow this method on the requested resource";
+        let mut status = Status::new(Reason::MethodNotAllowed, why);
+        status.details = Some(Box::default());
+        status
+    }
+
+    /// 405 for a verb that the resource does not support though its path has the method.
     pub fn method_not_supported(resource: &GroupResource, verb: &str) -> Self {
         let message = format!("{verb} is not supported on resources of kind \"{resource}\"");
         Status::about(Reason::MethodNotAllowed, resource, "", message)
@@ -222,11 +230,10 @@ impl Status {
     }
 
     /// 415, naming what is accepted.
-    pub fn unsupported_media_type(sent: &str, accepted: &[&str]) -> Self {
+    pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         let accepted = accepted.join(", ");
-        let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {accepted} (got {sent:?})"
-        );
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Status::new(Reason::UnsupportedMediaType, message)
     }
 

@@ -4,6 +4,8 @@ use crate::auth::jwt::{ISSUER, Keys};
 use crate::cache::Caches;
 use crate::discovery;
 use crate::hooks::{Body, Exchange, Handler, Handlers, full};
+use crate::http::accept::{Accept, Media, Offer, Wants};
+use crate::http::answer as http_answer;
 use crate::request::param;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use skep_api::kinds::ResourceTable;
 use skep_api::openapi;
+use skep_api::protobuf;
 use skep_api::schema::Schemas;
 use skep_api::{GroupVersion, Resource, Status};
 use std::collections::BTreeSet;
@@ -82,16 +85,17 @@ impl Handler for Paths {
     async fn handle(&self, exchange: Exchange) -> Result<Response<Body>, Status> {
         let request = &exchange.request;
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-        if !matches!(exchange.info.verb.as_str(), "get" | "head") {
-            let mut status = Status::new(
-                skep_api::Reason::MethodNotAllowed,
-                "the server does not allow this method on the requested resource",
-            );
-            status.details = Some(Box::default());
-            return Err(status);
+        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        // Health answers to every method, documents to HEAD, and the rest to GET alone.
+        let allowed = match *parts.as_slice() {
+            ["healthz" | "livez" | "readyz", ..] => true,
+            ["openapi", ..] => matches!(exchange.info.verb.as_str(), "get" | "head"),
+            _ => exchange.info.verb == "get",
+        };
+        if !allowed {
+            return Err(Status::method_not_allowed());
         }
         let headers = request.headers();
-        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
         let table = &self.it.caches.table();
         let found = match *parts.as_slice() {
             [] => Some(json!({"paths": self.listed(table)})),
@@ -125,7 +129,11 @@ impl Handler for Paths {
             ["openid", "v1", "jwks"] => Some(self.it.keys.jwks()),
             _ => None,
         };
-        answer(StatusCode::OK, JSON, found.ok_or_else(Status::unknown_path)?.to_string())
+        let found = found.ok_or_else(Status::unknown_path)?;
+        let wants = Wants::read(headers, query);
+        // Only documents of discovery have kinds, and with them a protobuf form.
+        let accept = if found.get("kind").is_some() { wants.choose(Offer::STATUS)? } else { Accept::default() };
+        Ok(http_answer::value(200, &accept, &found))
     }
 }
 
@@ -149,15 +157,21 @@ impl Paths {
 
     fn groups(&self, core: bool, headers: &HeaderMap) -> Result<Response<Body>, Status> {
         let table = &self.it.caches.table();
-        let Some(version) = wants_aggregated(headers) else {
+        let Some((media, version)) = wants_aggregated(headers) else {
             let document =
                 if core { discovery::api_versions(&self.it.address) } else { discovery::group_list(table) };
-            let mut response = answer(StatusCode::OK, JSON, document.to_string())?;
+            let accept = Wants::read(headers, "").choose(Offer::STATUS)?;
+            let mut response = http_answer::value(200, &accept, &document);
             response.headers_mut().insert(VARY, http::HeaderValue::from_static("Accept"));
             return Ok(response);
         };
-        let kind = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-        cached(discovery::aggregated(table, core, version).to_string().into(), &kind, headers)
+        let kind = format!("{};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList", media.name());
+        let document = discovery::aggregated(table, core, version);
+        let bytes = match media {
+            Media::Protobuf => protobuf::tree(&document).map_err(Status::internal)?,
+            Media::Json | Media::Yaml => document.to_string().into(),
+        };
+        cached(bytes.into(), &kind, headers)
     }
 
     fn openapi_v3(&self, rest: &[&str], query: &str, headers: &HeaderMap) -> Result<Response<Body>, Status> {
@@ -236,19 +250,26 @@ fn report(base: &str, results: &[(&str, bool)], verbose: bool) -> (u16, String) 
     (if well { 200 } else { 500 }, text)
 }
 
-/// The version of the aggregated document that the client takes, in its order of preference.
-fn wants_aggregated(headers: &HeaderMap) -> Option<&'static str> {
+/// The form and version of the aggregated document that the client takes, in its order of preference. Protobuf has no
+/// `v2beta1`.
+fn wants_aggregated(headers: &HeaderMap) -> Option<(Media, &'static str)> {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
     for range in accept.flat_map(|v| v.split(',')) {
         let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
+        let name = parts.next().unwrap_or_default();
         let parameters: Vec<&str> = parts.collect();
+        let media = match name {
+            protobuf::MEDIA_TYPE => Media::Protobuf,
+            JSON => Media::Json,
+            "*/*" if parameters.iter().all(|p| p.starts_with("q=")) => return None,
+            _ => continue,
+        };
         let all =
             parameters.contains(&"g=apidiscovery.k8s.io") && parameters.contains(&"as=APIGroupDiscoveryList");
         match ["v2", "v2beta1"].into_iter().find(|v| all && parameters.contains(&format!("v={v}").as_str())) {
-            Some(version) if media == JSON => return Some(version),
-            None if media == JSON || media == "*/*" => return None,
-            _ => {}
+            Some("v2beta1") if media == Media::Protobuf => {}
+            Some(version) => return Some((media, version)),
+            None => return None,
         }
     }
     None
@@ -322,14 +343,21 @@ mod tests {
         for (accept, want) in [
             (
                 "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
-                Some("v2"),
+                Some((Media::Json, "v2")),
             ),
-            ("application/json;as=APIGroupDiscoveryList;v=v2beta1;g=apidiscovery.k8s.io", Some("v2beta1")),
+            (
+                "application/json;as=APIGroupDiscoveryList;v=v2beta1;g=apidiscovery.k8s.io",
+                Some((Media::Json, "v2beta1")),
+            ),
             ("application/json", None),
             ("*/*", None),
             ("application/json, application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", None),
             (
                 "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+                Some((Media::Protobuf, "v2")),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
                 None,
             ),
         ] {

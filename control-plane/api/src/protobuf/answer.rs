@@ -35,7 +35,7 @@ impl Message {
     /// The message of an object; an error where its kind has none.
     pub fn of(object: &Object) -> Result<Self, ProtobufError> {
         let json = object.body();
-        let (api_version, kind) = kind_of(json);
+        let (api_version, kind) = kind_of(object);
         let table = Table::get();
         let message =
             table.of_kind(&api_version, &kind).ok_or(ProtobufError::UnknownKind { api_version, kind })?;
@@ -118,10 +118,10 @@ fn head(number: u32, length: usize) -> Vec<u8> {
     out
 }
 
-/// `apiVersion` and `kind` of a JSON object.
-fn kind_of(json: &[u8]) -> (String, String) {
+/// `apiVersion` and `kind` of an object.
+pub fn kind_of(object: &Object) -> (String, String) {
     let (mut api_version, mut kind) = (String::new(), String::new());
-    let mut from = Cursor::new(json);
+    let mut from = Cursor::new(object.body());
     let mut first = from.take(b'{');
     let mut found = 0;
     while let Some(Some(key)) = from.key(&mut first) {
@@ -157,8 +157,8 @@ pub fn envelope(api_version: &str, kind: &str, length: usize) -> (Vec<u8>, &'sta
     (out, TAIL)
 }
 
-/// An object with its envelope. `api_version` and `kind` are those of the message, not always of the object.
-pub fn object(api_version: &str, kind: &str, message: &Message, revision: u64) -> Bytes {
+/// An object with its envelope. `apiVersion` and `kind` are those of the message, not always of the object.
+pub fn object((api_version, kind): (&str, &str), message: &Message, revision: u64) -> Bytes {
     let length = message.len(revision);
     let (before, after) = envelope(api_version, kind, length);
     let mut out = BytesMut::with_capacity(before.len() + length + after.len());

@@ -15,7 +15,7 @@ mod table;
 mod tests;
 mod wire;
 
-pub use answer::{ListMeta, Message, envelope, frame, item_head, list, object, object_frame, tree};
+pub use answer::{ListMeta, Message, envelope, frame, item_head, kind_of, list, object, object_frame, tree};
 
 use serde_json::Value;
 use table::Table;

@@ -146,13 +146,13 @@ fn resource_versions_are_written_around_messages() {
         let (api_version, kind) = (json["apiVersion"].as_str().unwrap(), json["kind"].as_str().unwrap());
         let object = Object::from_value(json.clone(), 7, &[]).unwrap();
         let message = Message::of(&object).unwrap();
-        assert_eq!(super::object(api_version, kind, &message, revision), bytes, "{request}");
+        assert_eq!(super::object((api_version, kind), &message, revision), bytes, "{request}");
         let mut versionless = json.clone();
         versionless["metadata"].as_object_mut().unwrap().remove("resourceVersion");
-        assert_eq!(super::object(api_version, kind, &message, 0), super::tree(&versionless).unwrap());
+        assert_eq!(super::object((api_version, kind), &message, 0), super::tree(&versionless).unwrap());
         let partial = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": json["metadata"]});
         let slim = Message::partial(&object).unwrap();
-        let slim = super::object("meta.k8s.io/v1", "PartialObjectMetadata", &slim, revision);
+        let slim = super::object(("meta.k8s.io/v1", "PartialObjectMetadata"), &slim, revision);
         assert_eq!(slim, super::tree(&partial).unwrap());
         seen += 1;
     }
@@ -177,7 +177,7 @@ fn lists_and_events_are_written_around_messages() {
         body.extend_from_slice(&super::item_head(message.len(revision)));
         message.write(revision, &mut body);
         super::object_frame("ADDED", ("v1", "Pod"), &message, revision, &mut event);
-        let raw = super::object("v1", "Pod", &message, revision);
+        let raw = super::object(("v1", "Pod"), &message, revision);
         // A length, a message without envelope, and in it the object with its own.
         let (length, frame) = event.split_first_chunk().unwrap();
         assert_eq!(u32::from_be_bytes(*length) as usize, frame.len());

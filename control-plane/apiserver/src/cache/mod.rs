@@ -11,7 +11,7 @@ mod resource;
 mod watcher;
 
 pub(crate) use live::Live;
-pub use resource::{Cache, Change, View, frame_into};
+pub use resource::{Cache, Change, View, frame_into, protobuf_frame_into};
 pub use watcher::{Lagged, Watcher};
 
 use bytes::Bytes;

@@ -3,6 +3,7 @@
 use super::watcher::Watcher;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
+use skep_api::protobuf::{self, Message, ProtobufError};
 use skep_api::{Object, Resource};
 use skep_store::{Event, EventKind};
 use std::collections::{BTreeMap, VecDeque};
@@ -32,6 +33,7 @@ pub struct Change {
     /// Whether the object is gone.
     pub deleted: bool,
     frame: OnceLock<Bytes>,
+    protobuf: OnceLock<Result<Bytes, ProtobufError>>,
 }
 
 impl Change {
@@ -52,6 +54,24 @@ impl Change {
             out.freeze()
         })
     }
+
+    /// The change as a frame of a protobuf watch, encoded once for all watchers; an error where the kind has no such form.
+    pub fn protobuf_frame(&self) -> Result<Bytes, ProtobufError> {
+        let frame = self.protobuf.get_or_init(|| {
+            let mut out = BytesMut::new();
+            protobuf_frame_into(self.word(), &self.object, &mut out)?;
+            Ok(out.freeze())
+        });
+        frame.clone()
+    }
+}
+
+/// Appends a frame of a protobuf watch.
+pub fn protobuf_frame_into(word: &str, object: &Object, out: &mut BytesMut) -> Result<(), ProtobufError> {
+    let message = Message::of(object)?;
+    let kind = protobuf::kind_of(object);
+    protobuf::object_frame(word, (&kind.0, &kind.1), &message, object.revision(), out);
+    Ok(())
 }
 
 /// Appends a line of a JSON watch.
@@ -178,7 +198,8 @@ impl Cache {
             },
         };
         state.last = event.revision;
-        state.push(Change { revision: event.revision, object, previous, deleted, frame: OnceLock::new() });
+        let (frame, protobuf) = (OnceLock::new(), OnceLock::new());
+        state.push(Change { revision: event.revision, object, previous, deleted, frame, protobuf });
         drop(state);
         self.wake.send_replace(());
     }

@@ -1,9 +1,9 @@
 //! Answers: objects, lists and statuses in the negotiated form.
 
-use super::accept::{Accept, Form};
+use super::accept::{Accept, Form, Media};
 use crate::hooks::{Body, BodyError, full};
-use crate::registry::{Listing, status_value};
-use crate::table::{IncludeObject, partial, table};
+use crate::registry::{Listing, Token, status_value};
+use crate::table::{Columns, IncludeObject, partial, table, write_partial};
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -12,6 +12,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
+use skep_api::protobuf::{self, ListMeta, Message};
 use skep_api::{Object, Resource, Status};
 use std::io::Write;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub(crate) fn bytes(code: u16, accept: &Accept, body: impl Into<Bytes>) -> Respo
 
 fn head(response: &mut Response<Body>, code: u16, accept: &Accept) {
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(accept.content_type()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(accept.media.name()));
 }
 
 type Pieces = Box<dyn Iterator<Item = Bytes> + Send>;
@@ -88,15 +89,25 @@ impl Iterator for Zipped {
 
 /// A tree.
 pub(crate) fn value(code: u16, accept: &Accept, value: &Value) -> Response<Body> {
-    let text = if accept.pretty {
-        serde_json::to_vec_pretty(value).map(|mut text| {
-            text.push(b'\n');
-            text
-        })
-    } else {
-        serde_json::to_vec(value)
-    };
-    bytes(code, accept, text.unwrap_or_default())
+    if accept.media == Media::Protobuf {
+        return match protobuf::tree(value) {
+            Ok(body) => bytes(code, accept, body),
+            // Of no kind that has a protobuf form.
+            Err(_) => self::value(code, &Accept { media: Media::Json, ..*accept }, value),
+        };
+    }
+    bytes(code, accept, text(accept, value))
+}
+
+/// A tree as text: indented, or one line.
+fn text(accept: &Accept, value: &Value) -> Vec<u8> {
+    // A tree of our own has nothing that could not be written.
+    if accept.pretty {
+        return serde_json::to_vec_pretty(value).unwrap_or_default();
+    }
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    text
 }
 
 /// A failure.
@@ -133,27 +144,65 @@ pub(crate) struct Shape<'a> {
 }
 
 /// The bytes of one object in its negotiated form; `headers` tells a table to describe its columns.
-pub(crate) fn object_bytes(accept: &Accept, shape: Shape<'_>, object: &Arc<Object>, headers: bool) -> Bytes {
-    let tree = match accept.form {
-        Form::Object if !accept.pretty => return object.to_json(),
-        Form::Object => object.value(),
-        Form::Partial => partial(object),
-        Form::Table => {
+pub(crate) fn object_bytes(
+    accept: &Accept,
+    shape: Shape<'_>,
+    object: &Arc<Object>,
+    headers: bool,
+) -> Result<Bytes, Status> {
+    let tree = match (accept.form, accept.media) {
+        (Form::Object, Media::Protobuf) => {
+            let kind = protobuf::kind_of(object);
+            let message = Message::of(object).map_err(Status::internal)?;
+            return Ok(protobuf::object((&kind.0, &kind.1), &message, object.revision()));
+        }
+        (Form::Partial | Form::PartialList, Media::Protobuf) => {
+            let message = Message::partial(object).map_err(Status::internal)?;
+            let kind = (accept.meta_version(), "PartialObjectMetadata");
+            return Ok(protobuf::object(kind, &message, object.revision()));
+        }
+        (Form::Object, _) if !accept.pretty => {
+            let mut out = BytesMut::with_capacity(object.body().len() + 48);
+            object.write_json(&mut out);
+            out.put_u8(b'\n');
+            return Ok(out.freeze());
+        }
+        (Form::Partial | Form::PartialList, _) if !accept.pretty => {
+            let mut out = BytesMut::new();
+            write_partial(accept.meta_version(), object, &mut out);
+            out.put_u8(b'\n');
+            return Ok(out.freeze());
+        }
+        (Form::Object, _) => object.value(),
+        (Form::Partial | Form::PartialList, _) => partial(accept.meta_version(), object),
+        (Form::Table, _) => {
             let metadata = match object.revision() {
                 0 => json!({}),
                 revision => json!({"resourceVersion": revision.to_string()}),
             };
             let objects = std::slice::from_ref(object);
-            table(shape.row, objects, metadata, shape.include, headers, jiff::Timestamp::now())
+            let columns = shape.columns(accept, headers);
+            table(shape.row, objects, metadata, columns, jiff::Timestamp::now())
         }
     };
-    let text = if accept.pretty { serde_json::to_vec_pretty(&tree) } else { serde_json::to_vec(&tree) };
-    text.unwrap_or_default().into()
+    Ok(text(accept, &tree).into())
+}
+
+impl Shape<'_> {
+    /// What a table shows.
+    pub(crate) fn columns(&self, accept: &Accept, headers: bool) -> Columns {
+        Columns { include: self.include, headers, api_version: accept.meta_version() }
+    }
 }
 
 /// One object.
-pub(crate) fn object(code: u16, accept: &Accept, shape: Shape<'_>, object: &Arc<Object>) -> Response<Body> {
-    bytes(code, accept, object_bytes(accept, shape, object, true))
+pub(crate) fn object(
+    code: u16,
+    accept: &Accept,
+    shape: Shape<'_>,
+    object: &Arc<Object>,
+) -> Result<Response<Body>, Status> {
+    Ok(bytes(code, accept, object_bytes(accept, shape, object, true)?))
 }
 
 fn list_metadata(listing: &Listing) -> Value {
@@ -168,43 +217,110 @@ fn list_metadata(listing: &Listing) -> Value {
 }
 
 /// A list: written item by item from the shared bodies.
-pub(crate) fn list(accept: &Accept, shape: Shape<'_>, listing: Listing) -> Response<Body> {
-    let metadata = list_metadata(&listing);
+pub(crate) async fn list(
+    accept: &Accept,
+    shape: Shape<'_>,
+    listing: Listing,
+) -> Result<Response<Body>, Status> {
     let row = shape.row;
-    match accept.form {
-        Form::Table => {
-            let now = jiff::Timestamp::now();
-            value(200, accept, &table(row, &listing.items, metadata, shape.include, true, now))
+    let partial_form = matches!(accept.form, Form::Partial | Form::PartialList);
+    let (api_version, kind) = if partial_form {
+        (accept.meta_version().to_owned(), "PartialObjectMetadataList".to_owned())
+    } else {
+        (row.gvk.api_version(), row.list_kind().into_owned())
+    };
+    if accept.media == Media::Protobuf && accept.form != Form::Table {
+        return protobuf_list(accept, partial_form, (&api_version, &kind), listing).await;
+    }
+    let metadata = list_metadata(&listing);
+    if accept.form == Form::Table {
+        let now = jiff::Timestamp::now();
+        let columns = shape.columns(accept, true);
+        return Ok(value(200, accept, &table(row, &listing.items, metadata, columns, now)));
+    }
+    if accept.pretty {
+        let whole = |object: &Arc<Object>| match partial_form {
+            true => partial(accept.meta_version(), object),
+            false => object.value(),
+        };
+        let items: Vec<Value> = listing.items.iter().map(whole).collect();
+        let tree = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
+        return Ok(value(200, accept, &tree));
+    }
+    let head =
+        format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[");
+    let size = head.len() + listing.items.iter().map(|o| o.body().len() + 48).sum::<usize>();
+    let partial = partial_form.then(|| accept.meta_version());
+    let mut pieces = ListPieces { head: Some(head), items: listing.items.into_iter(), first: true, partial };
+    if size < PIECE {
+        return Ok(bytes(200, accept, pieces.next().unwrap_or_default()));
+    }
+    Ok(streamed(200, accept, Box::new(pieces), size))
+}
+
+/// So many objects are written before others get their turn.
+const TURN: usize = 256;
+
+async fn protobuf_list(
+    accept: &Accept,
+    partial: bool,
+    (api_version, kind): (&str, &str),
+    listing: Listing,
+) -> Result<Response<Body>, Status> {
+    let mut items = Vec::with_capacity(listing.items.len());
+    let mut length = 0;
+    for (at, object) in listing.items.iter().enumerate() {
+        let message = if partial { Message::partial(object) } else { Message::of(object) };
+        let message = message.map_err(Status::internal)?;
+        let own = message.len(object.revision());
+        length += protobuf::item_head(own).len() + own;
+        items.push((message, object.revision()));
+        if at % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
         }
-        Form::Partial => {
-            let items: Vec<Value> = listing.items.iter().map(|o| partial(o)).collect();
-            let tree = json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                "metadata": metadata, "items": items,
-            });
-            value(200, accept, &tree)
-        }
-        Form::Object if accept.pretty => {
-            let items: Vec<Value> = listing.items.iter().map(|o| o.value()).collect();
-            let tree = json!({
-                "kind": format!("{}List", row.gvk.kind), "apiVersion": row.gvk.api_version(),
-                "metadata": metadata, "items": items,
-            });
-            value(200, accept, &tree)
-        }
-        Form::Object => {
-            let head = format!(
-                "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-                row.gvk.kind,
-                row.gvk.api_version()
-            );
-            let size = head.len() + listing.items.iter().map(|o| o.body().len() + 48).sum::<usize>();
-            let mut pieces = ListPieces { head: Some(head), items: listing.items.into_iter(), first: true };
-            if size < PIECE {
-                return bytes(200, accept, pieces.next().unwrap_or_default());
+    }
+    let token = listing.token.as_ref().map(Token::encode).unwrap_or_default();
+    let remaining = listing.remaining.filter(|_| listing.token.is_some());
+    let meta = ListMeta {
+        revision: listing.revision,
+        token: &token,
+        remaining: remaining.and_then(|count| i64::try_from(count).ok()),
+    };
+    let (before, after) = protobuf::list(api_version, kind, &meta, length);
+    let size = before.len() + length + after.len();
+    let mut pieces = MessagePieces { before: Some(before), items: items.into_iter(), after: Some(after) };
+    if size < PIECE {
+        return Ok(bytes(200, accept, pieces.next().unwrap_or_default()));
+    }
+    Ok(streamed(200, accept, Box::new(pieces), size))
+}
+
+/// A list of messages in large pieces.
+struct MessagePieces {
+    before: Option<Vec<u8>>,
+    items: std::vec::IntoIter<(Message, u64)>,
+    after: Option<&'static [u8]>,
+}
+
+impl Iterator for MessagePieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let after = self.after?;
+        let mut out = BytesMut::with_capacity(PIECE + (PIECE >> 2));
+        out.put_slice(&self.before.take().unwrap_or_default());
+        for (message, revision) in self.items.by_ref() {
+            out.put_slice(&protobuf::item_head(message.len(revision)));
+            message.write(revision, &mut out);
+            if out.len() >= PIECE {
+                break;
             }
-            streamed(200, accept, Box::new(pieces), size)
         }
+        if self.items.as_slice().is_empty() {
+            out.put_slice(after);
+            self.after = None;
+        }
+        Some(out.freeze())
     }
 }
 
@@ -213,6 +329,8 @@ struct ListPieces {
     head: Option<String>,
     items: std::vec::IntoIter<Arc<Object>>,
     first: bool,
+    /// The version of the meta group whose partial form the items have.
+    partial: Option<&'static str>,
 }
 
 impl Iterator for ListPieces {
@@ -229,7 +347,10 @@ impl Iterator for ListPieces {
             if !std::mem::take(&mut self.first) {
                 out.put_u8(b',');
             }
-            object.write_json(&mut out);
+            match self.partial {
+                Some(api_version) => write_partial(api_version, &object, &mut out),
+                None => object.write_json(&mut out),
+            }
             if out.len() >= PIECE {
                 break;
             }
@@ -253,7 +374,7 @@ mod tests {
                 .map(|n| Arc::new(Object::from_value(body(n), n as u64 + 1, &[]).unwrap()))
                 .collect();
             let pieces =
-                ListPieces { head: Some("{\"items\":[".into()), items: items.into_iter(), first: true };
+                ListPieces { head: Some("{\"items\":[".into()), items: items.into_iter(), first: true, partial: None };
             let joined: Vec<u8> = pieces.flat_map(|piece| piece.to_vec()).collect();
             let tree: Value = serde_json::from_slice(&joined).unwrap();
             assert_eq!(tree["items"].as_array().unwrap().len(), count);

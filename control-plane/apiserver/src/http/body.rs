@@ -11,7 +11,7 @@ use skep_api::protobuf::{self, ProtobufError};
 use skep_api::schema::{Format, decode};
 use skep_api::{GroupVersionKind, Status};
 
-const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
+const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// Reads a whole body of at most `limit` bytes; 413 beyond. What comes as protobuf is handed on as JSON.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Status> {
@@ -37,7 +37,7 @@ fn from_protobuf(bytes: &[u8]) -> Result<Bytes, Status> {
     match protobuf::decode(bytes) {
         Ok(decoded) => Ok(decoded.value.to_string().into()),
         Err(ProtobufError::UnknownKind { .. }) => {
-            Err(Status::unsupported_media_type(protobuf::MEDIA_TYPE, &ACCEPTED))
+            Err(Status::unsupported_media_type(&ACCEPTED[..2]))
         }
         Err(why) => Err(Status::bad_request(format!("the body could not be read: {why}"))),
     }
@@ -55,7 +55,7 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Status> {
     match media_type(headers).as_str() {
         "application/json" | protobuf::MEDIA_TYPE => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
-        other => Err(Status::unsupported_media_type(other, &ACCEPTED)),
+        _ => Err(Status::unsupported_media_type(&ACCEPTED)),
     }
 }
 

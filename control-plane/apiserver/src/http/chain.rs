@@ -1,14 +1,14 @@
 //! The chain every request passes: limits, who asks, may they, the handler, the answer, the log.
 
-use super::accept::{Accept, accept};
+use super::accept::Wants;
 use super::answer;
 use super::metrics::Counted;
 use crate::hooks::{Body, Decision, Exchange};
-use crate::request::{RequestInfo, UserInfo, is_true, param};
+use crate::request::{RequestInfo, UserInfo};
 use crate::server::ApiServer;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, HeaderName, USER_AGENT};
+use http::header::{CACHE_CONTROL, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use rustls_pki_types::CertificateDer;
 use skep_api::{Reason, Status};
@@ -18,28 +18,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
-/// Clients that people read by eye get indented answers, as upstream has it.
-const FOR_EYES: [&str; 3] = ["curl/", "Wget/", "Mozilla/5.0"];
-
 /// The certificates a client showed.
 pub(super) struct Peer(pub(super) Vec<CertificateDer<'static>>);
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
-}
-
-/// How the answer of a request is to be written.
-pub(super) fn negotiate(headers: &HeaderMap, query: &str) -> Result<Accept, Status> {
-    let joined = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
-    let mut accept = accept(&joined)?;
-    accept.pretty = match param(query, "pretty") {
-        Some(text) => is_true(&text),
-        None => accept.pretty || FOR_EYES.iter().any(|agent| header(headers, &USER_AGENT).starts_with(agent)),
-    };
-    accept.gzip = header(headers, &ACCEPT_ENCODING)
-        .split(',')
-        .any(|coding| coding.trim() == "gzip" || coding.trim().starts_with("gzip;"));
-    Ok(accept)
 }
 
 /// 403 in upstream's words.
@@ -77,10 +60,9 @@ impl ApiServer {
         let info = RequestInfo::parse(request.method().as_str(), request.uri().path(), &query);
         let method = request.method().clone();
         let agent = header(request.headers(), &USER_AGENT).to_owned();
-        let accept = negotiate(request.headers(), &query);
-        let plain = accept.clone().unwrap_or_default();
+        let wants = Wants::read(request.headers(), &query);
         let handled: BoxFuture<'_, Result<Response<Body>, Status>> =
-            Box::pin(self.handle(request, &info, accept, &query, &peer));
+            Box::pin(self.handle(request, &info, &wants, &query, &peer));
         let result = AssertUnwindSafe(handled).catch_unwind().await.unwrap_or_else(|panic| {
             let why = panic
                 .downcast_ref::<&str>()
@@ -92,7 +74,7 @@ impl ApiServer {
         });
         let mut response = match result {
             Ok(response) => response,
-            Err(status) => answer::status(&Accept { form: Default::default(), ..plain }, &status),
+            Err(status) => answer::status(&wants.for_status(), &status),
         };
         let id = uuid::Uuid::new_v4().to_string();
         let headers = response.headers_mut();
@@ -111,7 +93,7 @@ impl ApiServer {
         self: &Arc<Self>,
         request: Request<Body>,
         info: &RequestInfo,
-        accept: Result<Accept, Status>,
+        wants: &Wants,
         query: &str,
         peer: &Peer,
     ) -> Result<Response<Body>, Status> {
@@ -122,7 +104,7 @@ impl ApiServer {
             if let Some(handler) = connect {
                 return handler.handle(Exchange { user, info: info.clone(), request }).await;
             }
-            return self.route(request, &user, info, accept?, query).await;
+            return self.route(request, &user, info, wants, query).await;
         }
         let (gauge, most) = if info.is_read_only() {
             (&self.metrics.reading, self.limits.reading)
@@ -136,7 +118,7 @@ impl ApiServer {
         let work = async {
             let user = self.identify(request.headers(), info, peer).await?;
             if info.is_resource {
-                return self.route(request, &user, info, accept?, query).await;
+                return self.route(request, &user, info, wants, query).await;
             }
             match handlers.for_path(&info.path) {
                 Some(handler) => handler.handle(Exchange { user, info: info.clone(), request }).await,

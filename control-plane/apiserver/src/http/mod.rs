@@ -1,7 +1,7 @@
 //! HTTP: connections, the handler chain, negotiation, bodies and answers.
 
 pub(crate) mod accept;
-mod answer;
+pub(crate) mod answer;
 mod body;
 mod chain;
 mod metrics;

@@ -1,6 +1,6 @@
 //! From a request about a resource to the registry, and back to an answer.
 
-use super::accept::{Accept, Form};
+use super::accept::{self, Accept, Form, Offer, Wants};
 use super::answer::{self, Shape};
 use super::{body, options, watch};
 use crate::hooks::{ActionRequest, Body, Operation};
@@ -8,7 +8,7 @@ use crate::registry::{Call, Configuration, Deleted, Listing, Moment, ScaleChange
 use crate::request::{RequestInfo, UserInfo, param};
 use crate::server::ApiServer;
 use crate::table::IncludeObject;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use serde_json::{Value, json};
 use skep_api::patch::PatchType;
 use skep_api::schema::FieldValidation;
@@ -37,11 +37,53 @@ impl Way<'_> {
         Call::of(self.user, self.info, self.row, dry_run, manager)
     }
 
-    fn object(&self, code: u16, object: &Arc<Object>, warnings: &[String]) -> Response<Body> {
-        let mut response = answer::object(code, &self.accept, self.shape(), object);
+    fn object(
+        &self,
+        code: u16,
+        object: &Arc<Object>,
+        warnings: &[String],
+    ) -> Result<Response<Body>, Status> {
+        let mut response = answer::object(code, &self.accept, self.shape(), object)?;
         answer::warn(&mut response, warnings);
-        response
+        Ok(response)
     }
+}
+
+/// How a request about a resource is answered.
+fn negotiate(row: &Resource, info: &RequestInfo, wants: &Wants) -> Result<Accept, Status> {
+    let kind = row.subresource(&info.subresource).map_or(&row.gvk, |below| &below.kind);
+    let kept = row.verbs.contains(&"get");
+    let offer = Offer {
+        protobuf: skep_api::protobuf::is_known(&kind.api_version(), &kind.kind),
+        partial: kept,
+        table: kept,
+        watched: matches!(info.verb.as_str(), "list" | "watch"),
+    };
+    let accept = wants.choose(offer)?;
+    let refuse = |form: &str, why: &str| {
+        let package = kind.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+        let list = if info.verb == "list" { "List" } else { "" };
+        let why = format!("you requested {form}, but the requested object is {why} (*{package}.{}{list})", kind.kind);
+        Err(Status::new(skep_api::Reason::NotAcceptable, why))
+    };
+    match (accept.form, info.verb.as_str()) {
+        (Form::Partial, "list") => refuse("PartialObjectMetadata", "a list"),
+        (Form::PartialList, "get" | "create" | "update" | "patch") => {
+            refuse("PartialObjectMetadataList", "not a list")
+        }
+        _ => Ok(accept),
+    }
+}
+
+/// How much of their objects the rows of a table carry.
+fn included(query: &str) -> Result<IncludeObject, Status> {
+    let text = param(query, "includeObject").unwrap_or_default();
+    IncludeObject::parse(&text).ok_or_else(|| {
+        Status::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {text:?}: must be 'Metadata', \
+             'Object', 'None', or empty"
+        ))
+    })
 }
 
 /// The schema name of a kind that is not a row's own: the body of a subresource.
@@ -71,7 +113,7 @@ impl ApiServer {
         } else {
             row.subresource(&info.subresource).ok_or_else(Status::unknown_path)?.verbs
         };
-        let refused = || Status::method_not_supported(&row.group_resource(), &info.verb);
+        let refused = Status::method_not_allowed;
         if !verbs.contains(&info.verb.as_str()) {
             return Err(refused());
         }
@@ -93,31 +135,32 @@ impl ApiServer {
         request: Request<Body>,
         user: &UserInfo,
         info: &RequestInfo,
-        accept: Accept,
+        wants: &Wants,
         query: &str,
     ) -> Result<Response<Body>, Status> {
         let row = &self.row(info)?;
-        let include = param(query, "includeObject").unwrap_or_default();
-        let include = IncludeObject::parse(&include)
-            .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {include:?}")))?;
+        if matches!(*request.method(), Method::HEAD | Method::OPTIONS) {
+            return Err(Status::method_not_allowed());
+        }
+        let accept = negotiate(row, info, wants)?;
+        let include = if accept.form == Form::Table { included(query)? } else { IncludeObject::default() };
         let way = Way { row, user, info, query, accept, include };
         let (parts, sent) = request.into_parts();
         match info.verb.as_str() {
             "get" => self.read(&way).await,
             "list" => {
                 let listing = self.registry.list(row, &options::list(row, info, query)?).await?;
-                Ok(answer::list(&accept, way.shape(), listing))
+                answer::list(&accept, way.shape(), listing).await
             }
             "watch" => {
+                let name = accept.media.stream_name().ok_or_else(accept::no_stream)?;
                 let query = options::watch(row, info, query)?;
                 let running = self.registry.watch(row, query).await?;
                 let stop = self.stopping.subscribe();
                 let body = watch::body(running, accept, row.clone(), include, stop);
                 let mut response = Response::new(body);
-                response.headers_mut().insert(
-                    http::header::CONTENT_TYPE,
-                    http::HeaderValue::from_static(accept.content_type()),
-                );
+                let headers = response.headers_mut();
+                headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(name));
                 Ok(response)
             }
             "create" => self.post(&way, &parts.headers, sent).await,
@@ -132,7 +175,7 @@ impl ApiServer {
                     Deleted::Gone(object) if !row.strategy.returns_deleted() => {
                         answer::value(200, &accept, &success(row, object))
                     }
-                    other => way.object(200, other.object(), &[]),
+                    other => way.object(200, other.object(), &[])?,
                 };
                 answer::warn(&mut response, &warnings);
                 Ok(response)
@@ -146,7 +189,7 @@ impl ApiServer {
                     self.registry.delete_collection(&call, &selected, &options, &mut warnings).await?;
                 let listing =
                     Listing { items, revision: self.registry.caches.reached(), ..Listing::default() };
-                let mut response = answer::list(&accept, way.shape(), listing);
+                let mut response = answer::list(&accept, way.shape(), listing).await?;
                 answer::warn(&mut response, &warnings);
                 Ok(response)
             }
@@ -292,7 +335,7 @@ impl ApiServer {
         if self.view(call, "patch")?.is_some() {
             let others: Vec<&str> =
                 PatchType::MEDIA_TYPES.into_iter().filter(|t| *t != PatchType::APPLY).collect();
-            return Err(Status::unsupported_media_type(PatchType::APPLY, &others));
+            return Err(Status::unsupported_media_type(&others));
         }
         let mut last = None;
         for _ in 0..APPLY_ATTEMPTS {
@@ -326,7 +369,7 @@ impl ApiServer {
 
     async fn read(&self, way: &Way<'_>) -> Result<Response<Body>, Status> {
         let object = self.read_object(&way.call(false, ""), options::moment(way.query)?).await?;
-        Ok(way.object(200, &object, &[]))
+        way.object(200, &object, &[])
     }
 
     async fn post(&self, way: &Way<'_>, headers: &HeaderMap, sent: Body) -> Result<Response<Body>, Status> {
@@ -335,13 +378,12 @@ impl ApiServer {
         let validation = options::field_validation(way.query, "CreateOptions")?;
         let (tree, mut warnings) = self.tree(&call, headers, sent, validation).await?;
         if let Some(answered) = self.act(&call, way.info, tree.clone()).await? {
-            let accept = Accept { form: Form::Object, ..way.accept };
-            let mut response = answer::value(201, &accept, &answered);
+            let mut response = answer::value(201, &way.accept.plain(), &answered);
             answer::warn(&mut response, &warnings);
             return Ok(response);
         }
         let written = self.create_object(&call, tree, &mut warnings).await?;
-        Ok(way.object(201, &written.object, &warnings))
+        way.object(201, &written.object, &warnings)
     }
 
     async fn put(&self, way: &Way<'_>, headers: &HeaderMap, sent: Body) -> Result<Response<Body>, Status> {
@@ -350,7 +392,7 @@ impl ApiServer {
         let validation = options::field_validation(way.query, "UpdateOptions")?;
         let (tree, mut warnings) = self.tree(&call, headers, sent, validation).await?;
         let written = self.update_object(&call, tree, &mut warnings).await?;
-        Ok(way.object(if written.created { 201 } else { 200 }, &written.object, &warnings))
+        way.object(if written.created { 201 } else { 200 }, &written.object, &warnings)
     }
 
     async fn apply_patch(
@@ -373,16 +415,16 @@ impl ApiServer {
                 Configuration { tree: &decoded.value, duplicates: &decoded.duplicates, validation, force };
             let mut warnings = Vec::new();
             let written = self.apply_object(&call, way.info, config, &mut warnings).await?;
-            return Ok(way.object(if written.created { 201 } else { 200 }, &written.object, &warnings));
+            return way.object(if written.created { 201 } else { 200 }, &written.object, &warnings);
         }
         let kind = PatchType::parse(&media_type)
-            .ok_or_else(|| Status::unsupported_media_type(&media_type, &PatchType::MEDIA_TYPES))?;
+            .ok_or_else(|| Status::unsupported_media_type(&PatchType::MEDIA_TYPES))?;
         let bytes = body::read(headers, sent, self.limits.body).await?;
         let decoded = skep_api::schema::decode(&bytes, skep_api::schema::Format::Json)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
         let mut warnings = Vec::new();
         let written = self.patch_object(&call, kind, &decoded.value, validation, &mut warnings).await?;
-        Ok(way.object(200, &written.object, &warnings))
+        way.object(200, &written.object, &warnings)
     }
 
     async fn delete_options(

@@ -1,8 +1,8 @@
-//! The body of a watch: lines of JSON.
+//! The body of a watch: lines of JSON, or frames of protobuf.
 
-use super::accept::{Accept, Form};
+use super::accept::{Accept, Form, Media};
 use super::answer::{Shape, object_bytes};
-use crate::cache::frame_into;
+use crate::cache::{frame_into, protobuf_frame_into};
 use crate::hooks::{Body, BodyError};
 use crate::registry::{Told, Watch, status_value};
 use crate::table::IncludeObject;
@@ -10,14 +10,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
-use skep_api::{Resource, Status};
+use skep_api::{Object, Resource, Status, protobuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Annotation of the bookmark that ends the initial events.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
-struct Lines {
+struct Events {
     watch: Watch,
     accept: Accept,
     row: Arc<Resource>,
@@ -35,14 +35,15 @@ pub(crate) fn body(
     include: IncludeObject,
     stop: watch::Receiver<bool>,
 ) -> Body {
-    let lines = Lines { watch, accept, row, include, stop, headers: true, over: false };
-    let stream = futures::stream::unfold(lines, |mut lines| async move {
-        lines.next().await.map(|piece| (Ok::<_, BodyError>(Frame::data(piece)), lines))
+    let accept = Accept { pretty: false, ..accept };
+    let events = Events { watch, accept, row, include, stop, headers: true, over: false };
+    let stream = futures::stream::unfold(events, |mut events| async move {
+        events.next().await.map(|piece| (Ok::<_, BodyError>(Frame::data(piece)), events))
     });
     StreamBody::new(stream).boxed_unsync()
 }
 
-impl Lines {
+impl Events {
     async fn next(&mut self) -> Option<Bytes> {
         if self.over {
             return None;
@@ -51,22 +52,30 @@ impl Lines {
             told = self.watch.next() => told?,
             _ = self.stop.wait_for(|stop| *stop) => return None,
         };
-        match told {
-            Ok(batch) => Some(self.write(&batch)),
-            Err(status) => {
-                self.over = true;
-                Some(error_line(&status))
-            }
-        }
+        let written = match told {
+            Ok(batch) => self.write(&batch),
+            Err(status) => Err(status),
+        };
+        Some(written.unwrap_or_else(|status| {
+            self.over = true;
+            let mut out = BytesMut::new();
+            self.tree("ERROR", &status_value(&status), &mut out);
+            out.freeze()
+        }))
     }
 
-    fn write(&mut self, batch: &[Told]) -> Bytes {
+    fn write(&mut self, batch: &[Told]) -> Result<Bytes, Status> {
         let plain = self.accept.form == Form::Object;
+        let protobuf = self.accept.media == Media::Protobuf;
+        let shared = |change: &crate::cache::Change| match protobuf {
+            true => change.protobuf_frame().map_err(Status::internal),
+            false => Ok(change.frame().clone()),
+        };
         // One change that all watchers see alike is sent from the buffer that all share.
         if let ([Told::Added(_, Some(c)) | Told::Modified(_, Some(c)) | Told::Deleted(_, Some(c))], true) =
             (batch, plain)
         {
-            return c.frame().clone();
+            return shared(c);
         }
         let mut out = BytesMut::new();
         for told in batch {
@@ -75,52 +84,77 @@ impl Lines {
                 Told::Modified(object, change) => ("MODIFIED", object, change),
                 Told::Deleted(object, change) => ("DELETED", object, change),
                 Told::Bookmark { revision, initial_end } => {
-                    self.bookmark(*revision, *initial_end, &mut out);
+                    self.bookmark(*revision, *initial_end, &mut out)?;
                     continue;
                 }
             };
             match change {
-                Some(change) if plain => out.put_slice(change.frame()),
-                None if plain => frame_into(word, object, &mut out),
-                _ => {
-                    let shape = Shape { row: &self.row, include: self.include };
-                    let accept = Accept { pretty: false, ..self.accept };
-                    let bytes = object_bytes(&accept, shape, object, self.headers);
-                    self.headers = false;
-                    line(word, &bytes, &mut out);
+                Some(change) if plain => out.put_slice(&shared(change)?),
+                None if plain && protobuf => {
+                    protobuf_frame_into(word, object, &mut out).map_err(Status::internal)?;
                 }
+                None if plain => frame_into(word, object, &mut out),
+                _ => self.other_form(word, object, &mut out)?,
             }
         }
-        out.freeze()
+        Ok(out.freeze())
     }
 
-    fn bookmark(&self, revision: u64, initial_end: bool, out: &mut BytesMut) {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+    /// Writes an event of what is not the object itself.
+    fn other_form(&mut self, word: &str, object: &Arc<Object>, out: &mut BytesMut) -> Result<(), Status> {
+        let shape = Shape { row: &self.row, include: self.include };
+        let bytes = object_bytes(&self.accept, shape, object, self.headers)?;
+        self.headers = false;
+        self.event(word, &bytes, out);
+        Ok(())
+    }
+
+    fn bookmark(&mut self, revision: u64, initial_end: bool, out: &mut BytesMut) -> Result<(), Status> {
+        let mut metadata = json!({});
         if initial_end {
             metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
-        let (kind, api_version): (Value, Value) = match self.accept.form {
-            Form::Object => (self.row.gvk.kind.as_ref().into(), self.row.gvk.api_version().into()),
-            Form::Partial => ("PartialObjectMetadata".into(), "meta.k8s.io/v1".into()),
-            Form::Table => ("Table".into(), "meta.k8s.io/v1".into()),
-        };
-        let mut object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
-        if self.accept.form == Form::Table {
-            object["columnDefinitions"] = Value::Null;
-            object["rows"] = json!([]);
+        let object = json!({
+            "kind": self.row.gvk.kind, "apiVersion": self.row.gvk.api_version(), "metadata": metadata,
+        });
+        let object = Arc::new(Object::from_value(object, revision, &[]).map_err(Status::internal)?);
+        match (self.accept.form, self.accept.media) {
+            (Form::Object, Media::Protobuf) => {
+                protobuf_frame_into("BOOKMARK", &object, out).map_err(Status::internal)
+            }
+            (Form::Object, _) => {
+                frame_into("BOOKMARK", &object, out);
+                Ok(())
+            }
+            // The annotation is seen whatever a table's rows carry otherwise.
+            (Form::Table, _) if initial_end && self.include == IncludeObject::None => {
+                self.include = IncludeObject::Metadata;
+                let written = self.other_form("BOOKMARK", &object, out);
+                self.include = IncludeObject::None;
+                written
+            }
+            _ => self.other_form("BOOKMARK", &object, out),
         }
-        line("BOOKMARK", object.to_string().as_bytes(), out);
     }
-}
 
-fn line(word: &str, object: &[u8], out: &mut BytesMut) {
-    out.put_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
-    out.put_slice(object);
-    out.put_slice(b"}\n");
-}
+    fn tree(&self, word: &str, tree: &Value, out: &mut BytesMut) {
+        if self.accept.media == Media::Protobuf {
+            // A status has a protobuf form.
+            let bytes = protobuf::tree(tree).unwrap_or_default();
+            self.event(word, &bytes, out);
+        } else {
+            self.event(word, tree.to_string().as_bytes(), out);
+        }
+    }
 
-fn error_line(status: &Status) -> Bytes {
-    let mut out = BytesMut::new();
-    line("ERROR", status_value(status).to_string().as_bytes(), &mut out);
-    out.freeze()
+    /// Appends an event about an object that is written already.
+    fn event(&self, word: &str, object: &[u8], out: &mut BytesMut) {
+        if self.accept.media == Media::Protobuf {
+            protobuf::frame(word, object.len(), out, |out| out.put_slice(object));
+            return;
+        }
+        out.put_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
+        out.put_slice(object.trim_ascii_end());
+        out.put_slice(b"}\n");
+    }
 }

@@ -1,6 +1,7 @@
 //! The server over a real store, asked as clients ask.
 
 mod applying;
+mod forms;
 mod live;
 mod requests;
 mod secure;
