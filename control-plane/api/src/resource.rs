@@ -1,5 +1,6 @@
 //! A row of the resource table: one kind with its names, scope, schema and behaviour.
 
+use crate::custom::Scale;
 use crate::field::FieldError;
 use crate::schema::{self, Checked, FieldValidation, Schema, Schemas};
 use crate::status::Status;
@@ -285,16 +286,6 @@ fn keep(new: &mut Value, old: &Value, key: &str) {
     }
 }
 
-/// What a schema of one's own does to objects beyond what a set of types can say.
-pub trait Structural: Send + Sync + 'static {
-    /// Drops the fields the schema does not know and answers their paths; the error is what is wrong with a value whose
-    /// type makes the object unreadable (that of a field of `metadata`).
-    fn inspect(&self, object: &mut Value) -> Result<Vec<String>, String>;
-
-    /// Fills in the defaults.
-    fn default(&self, object: &mut Value);
-}
-
 /// Where the schema of a kind is.
 #[derive(Clone)]
 pub enum SchemaRef {
@@ -306,8 +297,6 @@ pub enum SchemaRef {
         schemas: Arc<Schemas>,
         /// Name of the type of whole objects.
         root: Str,
-        /// What is done to objects by it.
-        structural: Arc<dyn Structural>,
     },
 }
 
@@ -367,6 +356,21 @@ impl Convert for Pure {
     }
 }
 
+/// What the row of a CustomResourceDefinition says beyond those of built-in kinds.
+#[derive(Clone, Debug, Default)]
+pub struct CustomRow {
+    /// The kind of lists; empty for the usual one.
+    pub list_kind: Str,
+    /// Whether discovery tells of it (`Established`).
+    pub announced: bool,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+    /// That the version is deprecated.
+    pub warnings: Vec<String>,
+    /// Where the objects keep what `scale` shows.
+    pub scale: Option<Scale>,
+}
+
 /// One row of the resource table.
 #[derive(Clone)]
 pub struct Resource {
@@ -395,6 +399,8 @@ pub struct Resource {
     pub stored: Option<Stored>,
     /// The kind's pure functions.
     pub strategy: Arc<dyn Strategy>,
+    /// Where the kind is a custom one.
+    pub custom: Option<Arc<CustomRow>>,
 }
 
 impl fmt::Debug for Resource {
@@ -441,7 +447,7 @@ impl Resource {
         duplicates: &[String],
         validation: FieldValidation,
     ) -> Result<Checked, Status> {
-        schema::check_by(&|value| self.inspect(value), &self.gvk, value, duplicates, validation)
+        schema::check(self.schema()?, &self.gvk, value, duplicates, validation)
     }
 
     /// Checks and cleans the result of a patch: see [`schema::check_patched`].
@@ -451,23 +457,49 @@ impl Resource {
         duplicates: &[String],
         validation: FieldValidation,
     ) -> Result<Checked, Status> {
-        schema::check_patched_by(&|value| self.inspect(value), &self.gvk, value, duplicates, validation)
-    }
-
-    fn inspect(&self, value: &mut Value) -> Result<Vec<String>, String> {
-        match &self.schema {
-            SchemaRef::BuiltIn(_) => schema::inspect(self.schema().map_err(|e| e.message)?, value),
-            SchemaRef::Own { structural, .. } => structural.inspect(value),
-        }
+        schema::check_patched(self.schema()?, &self.gvk, value, duplicates, validation)
     }
 
     /// Fills in the defaults of the schema.
     pub fn apply_defaults(&self, value: &mut Value) -> Result<(), Status> {
-        match &self.schema {
-            SchemaRef::BuiltIn(_) => schema::apply_defaults(self.schema()?, value),
-            SchemaRef::Own { structural, .. } => structural.default(value),
-        }
+        schema::apply_defaults(self.schema()?, value);
         Ok(())
+    }
+
+    /// The kind of lists.
+    pub fn list_kind(&self) -> Str {
+        match &self.custom {
+            Some(custom) if !custom.list_kind.is_empty() => custom.list_kind.clone(),
+            _ => format!("{}List", self.gvk.kind).into(),
+        }
+    }
+
+    /// Whether discovery tells of it. What is not told of may still be asked for.
+    pub fn announced(&self) -> bool {
+        self.custom.as_ref().is_none_or(|custom| custom.announced)
+    }
+
+    /// The verbs of the main resource that discovery tells of.
+    pub fn announced_verbs(&self) -> &'static [&'static str] {
+        match &self.custom {
+            Some(custom) if custom.terminating => &["delete", "deletecollection", "get", "list", "watch"],
+            _ => self.verbs,
+        }
+    }
+
+    /// Whether it is about to go, and takes no new objects.
+    pub fn terminating(&self) -> bool {
+        self.custom.as_ref().is_some_and(|custom| custom.terminating)
+    }
+
+    /// What whoever asks for this version is warned of.
+    pub fn warnings(&self) -> &[String] {
+        self.custom.as_ref().map_or(&[], |custom| custom.warnings.as_slice())
+    }
+
+    /// Where the objects keep what `scale` shows.
+    pub fn scale_paths(&self) -> Option<&Scale> {
+        self.custom.as_ref()?.scale.as_ref()
     }
 
     /// Whether it lives in namespaces.

@@ -10,8 +10,11 @@ use std::sync::Arc;
 /// Versions of each named group, the preferred one first; the core group is left out.
 fn groups(table: &ResourceTable) -> BTreeMap<String, Vec<String>> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for gv in table.versions().filter(|gv| !gv.group.is_empty()) {
-        groups.entry(gv.group.into_owned()).or_default().push(gv.version.into_owned());
+    for row in table.rows().filter(|row| row.announced() && !row.gvk.group.is_empty()) {
+        let versions = groups.entry(row.gvk.group.to_string()).or_default();
+        if !versions.iter().any(|version| *version == row.gvk.version) {
+            versions.push(row.gvk.version.to_string());
+        }
     }
     for versions in groups.values_mut() {
         versions.sort_by_key(|version| priority(version));
@@ -91,10 +94,10 @@ pub fn one_group(table: &ResourceTable, name: &str) -> Option<Value> {
 /// `/api/v1` or `/apis/GROUP/VERSION`; none where it is not served.
 pub fn resource_list(table: &ResourceTable, group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    for row in table.in_version(group, version) {
+    for row in table.in_version(group, version).filter(|row| row.announced()) {
         let mut main = json!({
             "name": row.plural, "singularName": row.singular, "namespaced": row.namespaced(), "kind": row.gvk.kind,
-            "verbs": row.verbs,
+            "verbs": row.announced_verbs(),
         });
         names(&mut main, row);
         resources.push(main);
@@ -135,7 +138,7 @@ pub fn aggregated(table: &ResourceTable, core: bool, version: &str) -> Value {
                 .iter()
                 .map(|version| {
                     let resources: Vec<Value> =
-                        table.in_version(group, version).map(|row| entry(row)).collect();
+                        table.in_version(group, version).filter(|row| row.announced()).map(|row| entry(row)).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -156,7 +159,7 @@ fn entry(row: &Resource) -> Value {
     };
     let mut out = json!({
         "resource": row.plural, "responseKind": kind(&row.gvk), "scope": scope, "singularResource": row.singular,
-        "verbs": row.verbs,
+        "verbs": row.announced_verbs(),
     });
     names(&mut out, row);
     if !row.subresources.is_empty() {

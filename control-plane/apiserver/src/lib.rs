@@ -15,6 +15,7 @@ pub mod auth;
 pub mod authz;
 pub mod bootstrap;
 pub mod cache;
+pub mod custom;
 pub mod dial;
 pub mod discovery;
 pub mod endpoints;
@@ -32,6 +33,7 @@ pub mod server;
 pub mod subresources;
 pub mod table;
 pub mod tls;
+pub mod webhook;
 
 pub use crate::http::Metrics;
 pub use hooks::{

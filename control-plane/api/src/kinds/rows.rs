@@ -480,6 +480,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
+            custom: None,
     fn a_row_says_all_that_discovery_needs() {
         let rows = builtin();
         let find = |plural: &str| rows.iter().find(|r| r.plural == plural).unwrap();

@@ -25,20 +25,29 @@ impl ResourceTable {
         ResourceTable::new(super::builtin())
     }
 
+    /// A table of these rows, which are shared with whoever has them.
+    pub fn of(rows: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        ResourceTable::default().with_shared(rows)
+    }
+
     /// This table with further rows, each in place of the one with its group, version and plural name.
     pub fn with(&self, rows: impl IntoIterator<Item = Resource>) -> Self {
+        self.with_shared(rows.into_iter().map(Arc::new))
+    }
+
+    fn with_shared(&self, rows: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         let mut groups = BTreeMap::clone(&self.groups);
         for row in rows {
             let versions = groups.entry(row.gvk.group.clone()).or_default();
             let plurals = versions.entry(row.gvk.version.clone()).or_default();
-            plurals.insert(row.plural.clone(), Arc::new(row));
+            plurals.insert(row.plural.clone(), row);
         }
         ResourceTable { groups: Arc::new(groups) }
     }
 
     /// This table with the rows that `keep` wants.
     pub fn retain(&self, keep: impl Fn(&Resource) -> bool) -> Self {
-        ResourceTable::new(self.rows().filter(|row| keep(row)).map(|row| Resource::clone(row)))
+        ResourceTable::of(self.rows().filter(|row| keep(row)).cloned())
     }
 
     /// The row of a path `/apis/GROUP/VERSION/…/PLURAL` (the core group is empty).
@@ -96,5 +105,7 @@ mod tests {
         let gone = new.retain(|row| row.gvk.group != "example.com");
         assert_eq!(gone.rows().count(), old.rows().count());
         assert!(gone.versions().all(|gv| gv.group != "example.com"));
+        let (same, again) = (old.get("", "v1", "pods").unwrap(), gone.get("", "v1", "pods").unwrap());
+        assert!(Arc::ptr_eq(same, again), "rows that stay are the same");
     }
 }

@@ -194,8 +194,7 @@ fn kinds(all: &[&Resource], own: &[&Resource], schemas: &Schemas) -> BTreeMap<St
         if let Some(schema) = row.built_in_schema() {
             add(schema.to_string(), &row.gvk);
             if row.verbs.contains(&"list") {
-                let list =
-                    GroupVersionKind { kind: format!("{}List", row.gvk.kind).into(), ..row.gvk.clone() };
+                let list = GroupVersionKind { kind: row.list_kind(), ..row.gvk.clone() };
                 add(format!("{schema}List"), &list);
             }
         }

@@ -111,7 +111,13 @@ impl ApiServer {
         let verbs = if info.subresource.is_empty() {
             row.verbs
         } else {
-            row.subresource(&info.subresource).ok_or_else(Status::unknown_path)?.verbs
+            let below = row.subresource(&info.subresource);
+            below
+                .ok_or_else(|| match row.custom {
+                    None => Status::unknown_path(),
+                    Some(_) => Status::not_found(&row.group_resource(), &info.name),
+                })?
+                .verbs
         };
         let refused = Status::method_not_allowed;
         if !verbs.contains(&info.verb.as_str()) {
@@ -130,6 +136,7 @@ impl ApiServer {
         Ok(row)
     }
 
+    /// Answers a request about a resource, with the warnings that its version calls for.
     pub(super) async fn route(
         self: &Arc<Self>,
         request: Request<Body>,
@@ -138,7 +145,21 @@ impl ApiServer {
         wants: &Wants,
         query: &str,
     ) -> Result<Response<Body>, Status> {
-        let row = &self.row(info)?;
+        let row = self.row(info)?;
+        let mut response = self.routed(&row, request, user, info, wants, query).await?;
+        answer::warn(&mut response, row.warnings());
+        Ok(response)
+    }
+
+    async fn routed(
+        self: &Arc<Self>,
+        row: &Arc<Resource>,
+        request: Request<Body>,
+        user: &UserInfo,
+        info: &RequestInfo,
+        wants: &Wants,
+        query: &str,
+    ) -> Result<Response<Body>, Status> {
         if matches!(*request.method(), Method::HEAD | Method::OPTIONS) {
             return Err(Status::method_not_allowed());
         }

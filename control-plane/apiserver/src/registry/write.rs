@@ -136,6 +136,10 @@ impl Registry {
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
         let row = call.row;
+        if row.terminating() {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::forbidden(&row.group_resource(), call.name, why));
+        }
         meta::check_kind(&mut body, &row.gvk)?;
         meta::check_namespace(&mut body, call.namespace)?;
         if !call.name.is_empty() {
@@ -152,6 +156,7 @@ impl Registry {
         let base = meta::text(&body, "generateName").to_owned();
         let generated = meta::text(&body, "name").is_empty() && !base.is_empty();
         let mut attempt = 0;
+        let mut turn = None;
         loop {
             let mut new = body.clone();
             if generated {
@@ -175,6 +180,8 @@ impl Registry {
             errors.extend(strategy.validate_create(&new));
             invalid(call, &name, &errors)?;
             self.admission.validate(&request, Some(&new), None, &mut told).await?;
+            let together = together.and(self.admission.charge(&request, Some(&new), None).await?);
+            let contended = together.contended();
 
             let key = call.key(&name);
             let value = canonical(to_stored(row, new).await?)?;
@@ -186,7 +193,11 @@ impl Registry {
                 }
                 Outcome::Overtaken if generated && attempt + 1 < NAMES => {}
                 Outcome::Overtaken => return Err(Status::already_exists(&row.group_resource(), &name)),
-                Outcome::CompanionOvertaken if attempt + 1 < ATTEMPTS => {}
+                Outcome::CompanionOvertaken if attempt + 1 < ATTEMPTS => {
+                    if let (None, Some(key)) = (&turn, contended) {
+                        turn = self.turn(&key).await;
+                    }
+                }
                 Outcome::CompanionOvertaken => return Err(Status::stale(&row.group_resource(), &name)),
             }
             attempt += 1;
@@ -316,6 +327,10 @@ impl Registry {
 
         let key = call.key(call.name);
         let removed = super::delete::is_done(row, &new);
+        let charged = match removed {
+            true => Together::default(),
+            false => self.admission.charge(&request, Some(&new), Some(current)).await?,
+        };
         let value = canonical(to_stored(row, new).await?)?;
         if value == found.body() && !removed {
             return Ok(Some(current.clone()));
@@ -323,9 +338,11 @@ impl Registry {
         let compare = Compare::ModRevision(key.clone(), current.revision());
         let (op, together) = if removed {
             let request = call.write(Operation::Delete, call.name);
-            (Op::Delete { key }, self.together(call, &request, None, Some(current), attempt).await?)
+            let given_back = self.admission.charge(&request, None, Some(current)).await?;
+            let together = self.together(call, &request, None, Some(current), attempt).await?;
+            (Op::Delete { key }, together.and(given_back))
         } else {
-            (Op::Put { key, value: value.clone() }, together)
+            (Op::Put { key, value: value.clone() }, together.and(charged))
         };
         match self.commit(call, compare, op, together).await? {
             Outcome::Done(revision) => Ok(Some(call.written(value, revision).await?)),
