@@ -1,11 +1,14 @@
-//! Container images without a registry: one static binary as an OCI archive.
+//! Container images without a registry: a static binary, or a tree of files, as an OCI archive.
 //!
 //! Source: OCI image specification 1.0, `image-layout.md`, `manifest.md`, `config.md`. Two builds of the same binary give
 //! the same bytes, so importing again changes nothing.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -13,12 +16,24 @@ use serde_json::{Value, json};
 pub struct Image<'a> {
     /// Full reference, e.g. `localhost/skep-demo:0.1.0`.
     pub reference: &'a str,
-    /// Absolute path of the binary inside; also the entry point.
-    pub path: &'a str,
-    /// The binary.
-    pub binary: &'a [u8],
+    /// Its one layer.
+    pub files: Files<'a>,
+    /// Entry point.
+    pub entrypoint: &'a [&'a str],
     /// Default arguments.
-    pub arguments: &'a [&'a str],
+    pub cmd: &'a [&'a str],
+    /// User and group, as numbers; empty for root.
+    pub user: &'a str,
+    /// Value of `PATH`.
+    pub path: &'a str,
+}
+
+/// The files of an image.
+pub enum Files<'a> {
+    /// One program: its absolute path and its bytes.
+    Program(&'a str, &'a [u8]),
+    /// All below a folder; owned by root, with the modes they have.
+    Tree(&'a Path),
 }
 
 /// Writes the image as an OCI archive.
@@ -26,8 +41,7 @@ pub struct Image<'a> {
 /// # Errors
 /// A path that is not absolute, and I/O errors of `to`.
 pub fn write_archive(image: &Image<'_>, to: impl Write) -> Result<()> {
-    ensure!(image.path.starts_with('/'), "{} is not an absolute path", image.path);
-    let layer = layer(image)?;
+    let layer = layer(&image.files)?;
     let config = serde_json::to_vec(&config(image, &hex(&layer)))?;
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
@@ -50,19 +64,57 @@ pub fn write_archive(image: &Image<'_>, to: impl Write) -> Result<()> {
     Ok(())
 }
 
-fn layer(image: &Image<'_>) -> Result<Vec<u8>> {
+fn layer(files: &Files<'_>) -> Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
-    append(&mut layer, image.path.trim_start_matches('/'), 0o755, image.binary)?;
+    match files {
+        Files::Program(path, binary) => {
+            ensure!(path.starts_with('/'), "{path} is not an absolute path");
+            append(&mut layer, path.trim_start_matches('/'), 0o755, binary)?;
+        }
+        Files::Tree(root) => append_tree(&mut layer, root, root)?,
+    }
     Ok(layer.into_inner()?)
+}
+
+/// Everything below `folder`, sorted by name, with paths relative to `root`.
+fn append_tree(layer: &mut tar::Builder<Vec<u8>>, root: &Path, folder: &Path) -> Result<()> {
+    let mut entries = fs::read_dir(folder)
+        .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+        .with_context(|| format!("{}", folder.display()))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let name = path.strip_prefix(root)?;
+        let meta = entry.metadata()?;
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(meta.permissions().mode() & 0o7777);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(0);
+        if meta.is_symlink() {
+            header.set_entry_type(tar::EntryType::Symlink);
+            layer.append_link(&mut header, name, fs::read_link(&path)?)?;
+        } else if meta.is_dir() {
+            header.set_entry_type(tar::EntryType::Directory);
+            layer.append_data(&mut header, name, std::io::empty())?;
+            append_tree(layer, root, &path)?;
+        } else {
+            header.set_size(meta.len());
+            layer.append_data(&mut header, name, fs::File::open(&path)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn config(image: &Image<'_>, layer: &str) -> Value {
     let mut config = platform();
     config["config"] = json!({
-        "Entrypoint": [image.path],
-        "Cmd": image.arguments,
+        "Entrypoint": image.entrypoint,
+        "Cmd": image.cmd,
+        "User": image.user,
         "WorkingDir": "/",
-        "Env": ["PATH=/"],
+        "Env": [format!("PATH={}", image.path)],
     });
     config["rootfs"] = json!({ "type": "layers", "diff_ids": [format!("sha256:{layer}")] });
     config["history"] = json!([{ "created_by": "cargo xtask build" }]);
@@ -104,7 +156,14 @@ mod tests {
     use super::*;
 
     fn image() -> Image<'static> {
-        Image { reference: "localhost/x:1", path: "/x", binary: b"\x7fELF", arguments: &["serve"] }
+        Image {
+            reference: "localhost/x:1",
+            files: Files::Program("/x", b"\x7fELF"),
+            entrypoint: &["/x"],
+            cmd: &["serve"],
+            user: "",
+            path: "/",
+        }
     }
 
     fn unpack(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -150,6 +209,38 @@ mod tests {
             bytes
         };
         assert_eq!(write(), write());
-        assert!(write_archive(&Image { path: "x", ..image() }, Vec::new()).is_err());
+        assert!(write_archive(&Image { files: Files::Program("x", b""), ..image() }, Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_tree_keeps_links_and_modes() {
+        let root = std::env::temp_dir().join(format!("skep-xtask-tree-{}", std::process::id()));
+        fs::create_dir_all(root.join("bin")).unwrap();
+        fs::write(root.join("bin/su"), "x").unwrap();
+        fs::set_permissions(root.join("bin/su"), fs::Permissions::from_mode(0o4755)).unwrap();
+        std::os::unix::fs::symlink("su", root.join("bin/sudo")).unwrap();
+        let bytes = layer(&Files::Tree(&root)).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let seen: Vec<(String, u32, u64, Option<String>)> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let header = entry.header();
+                let link = header.link_name().unwrap().map(|link| link.to_string_lossy().into_owned());
+                let path = entry.path().unwrap().to_string_lossy().trim_end_matches('/').to_owned();
+                (path, header.mode().unwrap(), header.uid().unwrap(), link)
+            })
+            .collect();
+        let folder = seen[0].1;
+        assert_eq!(
+            seen,
+            [
+                ("bin".to_owned(), folder, 0, None),
+                ("bin/su".to_owned(), 0o4755, 0, None),
+                ("bin/sudo".to_owned(), 0o777, 0, Some("su".to_owned())),
+            ]
+        );
+        fs::remove_dir_all(root).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::config::Config;
 use crate::layout::Layout;
-use crate::oci::{self, Image};
+use crate::oci::{self, Files, Image};
 use crate::proc::{self, Process};
 use crate::run::{captured, command, which};
 
@@ -140,7 +140,15 @@ pub fn import_images(config: &Config, layout: &Layout) -> Result<()> {
         let file = layout.bin().join(name);
         let binary = fs::read(&file).with_context(|| format!("{}", file.display()))?;
         let archive = config.dir.join(format!("{name}.oci.tar"));
-        let image = Image { reference, path: &format!("/{name}"), binary: &binary, arguments };
+        let path = format!("/{name}");
+        let image = Image {
+            reference,
+            files: Files::Program(&path, &binary),
+            entrypoint: &[&path],
+            cmd: arguments,
+            user: "",
+            path: "/",
+        };
         oci::write_archive(&image, fs::File::create(&archive)?)?;
         captured(ctr(config).args(["images", "import"]).arg(&archive))?;
         fs::remove_file(&archive)?;

@@ -28,6 +28,10 @@ pub struct ConformanceArgs {
     /// it or from PATH.
     #[arg(long)]
     suite: PathBuf,
+    /// Folder with the programs of the suite's images (`agnhost`, `pause`, `etcd`, `images/…`), from which and from the
+    /// distribution's packages the images are built.
+    #[arg(long, conflicts_with = "images")]
+    programs: Option<PathBuf>,
     /// Folder with images as OCI archives (`*.tar`), loaded into the node as they are.
     #[arg(long)]
     images: Option<PathBuf>,
@@ -132,10 +136,11 @@ fn on_cluster(
     config: &Config,
     work: impl FnOnce() -> Result<Report>,
 ) -> Result<Report> {
-    let archives = match &args.images {
-        Some(folder) => images::archives(folder)?,
-        None => {
-            eprintln!("without --images: tests whose pods need an image will fail");
+    let archives = match (&args.programs, &args.images) {
+        (_, Some(folder)) => images::archives(folder)?,
+        (Some(programs), None) => images::build(programs, &layout.target.join("conformance-images"))?,
+        (None, None) => {
+            eprintln!("neither --programs nor --images: tests whose pods need an image will fail");
             Vec::new()
         }
     };
