@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod networking;
 pub mod node;
 pub mod pod;
+pub mod policy;
 pub mod rbac;
 pub mod review;
 mod rows;

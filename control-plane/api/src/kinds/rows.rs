@@ -256,6 +256,12 @@ const ROWS: &[Row] = &[
         ..row("apps/v1.StatefulSet", "statefulsets", Namespaced, of::<super::workload::StatefulSet>)
     },
     Row {
+        short: &["cj"],
+        categories: &["all"],
+        below: &[STATUS],
+        ..row("batch/v1.CronJob", "cronjobs", Namespaced, of::<super::batch::CronJob>)
+    },
+    Row {
         categories: &["all"],
         below: &[STATUS],
         ..row("batch/v1.Job", "jobs", Namespaced, of::<super::batch::Job>)
@@ -319,6 +325,16 @@ const ROWS: &[Row] = &[
         )
     },
     row("node.k8s.io/v1.RuntimeClass", "runtimeclasses", Cluster, of::<super::runtime::RuntimeClass>),
+    Row {
+        short: &["pdb"],
+        below: &[STATUS],
+        ..row(
+            "policy/v1.PodDisruptionBudget",
+            "poddisruptionbudgets",
+            Namespaced,
+            of::<super::policy::PodDisruptionBudget>,
+        )
+    },
     row("rbac.authorization.k8s.io/v1.ClusterRole", "clusterroles", Cluster, of::<super::rbac::ClusterRole>),
     row(
         "rbac.authorization.k8s.io/v1.ClusterRoleBinding",

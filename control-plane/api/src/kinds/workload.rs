@@ -86,7 +86,7 @@ fn is_zero(at: &At<'_, '_>) -> bool {
     }
 }
 
-fn above_all(at: &At<'_, '_>) -> bool {
+pub(super) fn above_all(at: &At<'_, '_>) -> bool {
     at.text().strip_suffix('%').and_then(|n| n.parse::<i64>().ok()).is_some_and(|n| n > 100)
 }
 
