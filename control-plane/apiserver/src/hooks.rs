@@ -122,6 +122,18 @@ pub trait Admission: Send + Sync + 'static {
         old: Option<&Object>,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status>;
+
+    /// What must be written together with the object once nothing speaks against it any more (`new` is none where it goes), or
+    /// why the write may not be after all. Called anew when the write is tried again; also for dry runs, whose writes are
+    /// dropped.
+    async fn charge(
+        &self,
+        _request: &WriteRequest<'_>,
+        _new: Option<&Value>,
+        _old: Option<&Object>,
+    ) -> Result<Together, Status> {
+        Ok(Together::default())
+    }
 }
 
 /// Writes that happen together with an object's, or not at all.
@@ -132,6 +144,20 @@ pub struct Together {
     /// Further changes: keys that begin with `/` and lie outside `/registry/`, or other objects as they are stored
     /// ([`Object::canonical`](skep_api::Object::canonical)), for which nobody asks admission or validation.
     pub ops: Vec<Op>,
+}
+
+impl Together {
+    /// The key of the first condition: what others are likely to write at the same time.
+    pub(crate) fn contended(&self) -> Option<Bytes> {
+        self.compare.first().map(|compare| compare.key().clone())
+    }
+
+    /// Both together.
+    pub(crate) fn and(mut self, more: Together) -> Self {
+        self.compare.extend(more.compare);
+        self.ops.extend(more.ops);
+        self
+    }
 }
 
 /// Adds writes to that of an object, such as the claim of an address.

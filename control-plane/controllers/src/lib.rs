@@ -16,6 +16,7 @@ mod namespace;
 mod nodes;
 mod podwriter;
 mod replicaset;
+mod quota;
 mod runtime;
 mod services;
 mod statefulset;
@@ -150,6 +151,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     deployment::start(&context);
     job::start(&context);
     statefulset::start(&context);
+    quota::start(&context);
     daemonset::start(&context);
     endpointslice::start(&context);
     endpoints::start(&context);

@@ -19,6 +19,7 @@ pub mod node;
 pub mod pod;
 pub mod policy;
 pub mod rbac;
+pub mod quota;
 pub mod review;
 mod rows;
 pub mod runtime;
@@ -31,6 +32,7 @@ pub mod storage;
 mod table;
 pub mod template;
 pub mod workload;
+pub mod volume;
 
 pub use rows::builtin;
 pub use table::ResourceTable;

@@ -146,6 +146,11 @@ const ROWS: &[Row] = &[
             of::<super::template::ReplicationController>,
         )
     },
+    Row {
+        short: &["quota"],
+        below: &[STATUS],
+        ..row("v1.ResourceQuota", "resourcequotas", Namespaced, of::<super::quota::ResourceQuota>)
+    },
     Row { selectable: &["type"], ..row("v1.Secret", "secrets", Namespaced, of::<super::data::Secret>) },
     Row {
         short: &["sa"],

@@ -17,7 +17,6 @@ const MISSING: &[&str] = &[
     "persistentvolumeclaims",
     "persistentvolumes",
     "poddisruptionbudgets",
-    "resourcequotas",
 ];
 
 #[test]

@@ -77,6 +77,7 @@ pub fn resource_name(errors: &mut Errors, at: &At<'_, '_>, name: &str) {
     } else if !name.contains('/')
         && !CONTAINER.contains(&name)
         && !QUOTA.contains(&name)
+        && name != "storage"
         && !name.trim_start_matches("requests.").starts_with(HUGE_PAGES)
     {
         errors.push(invalid("must be a standard resource type or fully qualified".into()));

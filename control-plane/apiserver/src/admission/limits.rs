@@ -3,18 +3,13 @@
 use super::{forbidden, is, list, text};
 use crate::hooks::{Operation, WriteRequest};
 use serde_json::{Map, Value, json};
+use skep_api::kinds::pod::amounts::{Amounts, Part, amounts, asked};
 use skep_api::quantity::Quantity;
-use skep_api::validation::resources::quantity;
 use skep_api::{Object, Status};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Says what was filled in.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
-/// Resources that may be given for a pod as a whole; they then stand for those of its containers.
-const OF_POD: &[&str] = &["cpu", "memory"];
-
-type Amounts = BTreeMap<String, Quantity>;
 
 pub(super) fn concerns(request: &WriteRequest<'_>) -> bool {
     match request.operation {
@@ -113,7 +108,9 @@ pub(super) fn check(request: &WriteRequest<'_>, pod: &Value, ranges: &[Arc<Objec
                         wrong.extend(broken("Container", limit, &part("requests"), &part("limits")));
                     }
                 }
-                "Pod" => wrong.extend(broken("Pod", limit, &whole(pod, "requests"), &whole(pod, "limits"))),
+                "Pod" => {
+                    wrong.extend(broken("Pod", limit, &asked(pod, Part::Requests), &asked(pod, Part::Limits)))
+                }
                 _ => {}
             }
         }
@@ -129,52 +126,6 @@ pub(super) fn check(request: &WriteRequest<'_>, pod: &Value, ranges: &[Arc<Objec
         }
     }
     Ok(())
-}
-
-fn amounts(map: Option<&Value>) -> Amounts {
-    let entries = map.and_then(Value::as_object).into_iter().flatten();
-    entries.filter_map(|(name, value)| Some((name.clone(), quantity(Some(value))?))).collect()
-}
-
-fn add(to: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        let sum = to.get(name).map_or(*amount, |there| there.add(amount));
-        to.insert(name.clone(), sum);
-    }
-}
-
-fn raise(to: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        if to.get(name).is_none_or(|there| there < amount) {
-            to.insert(name.clone(), *amount);
-        }
-    }
-}
-
-/// What a pod asks for as a whole: its containers together, or more where one that runs before them needs more.
-fn whole(pod: &Value, part: &str) -> Amounts {
-    let of = |container: &Value| amounts(container.pointer(&format!("/resources/{part}")));
-    let mut sum = Amounts::new();
-    for container in list(pod, "/spec/containers") {
-        add(&mut sum, &of(container));
-    }
-    let (mut stay, mut before) = (Amounts::new(), Amounts::new());
-    for container in list(pod, "/spec/initContainers") {
-        let own = of(container);
-        if text(container, "/restartPolicy") == "Always" {
-            add(&mut sum, &own);
-            add(&mut stay, &own);
-            raise(&mut before, &stay);
-        } else {
-            let mut together = own;
-            add(&mut together, &stay);
-            raise(&mut before, &together);
-        }
-    }
-    raise(&mut sum, &before);
-    let given = of(pod.get("spec").unwrap_or(&Value::Null));
-    sum.extend(given.into_iter().filter(|(name, _)| OF_POD.contains(&name.as_str())));
-    sum
 }
 
 /// The bounds of a limit that amounts break, in upstream's words.

@@ -1,7 +1,7 @@
 //! What is filled in, changed or refused before a write is stored, in upstream's order: NamespaceLifecycle, LimitRanger,
 //! ServiceAccount, NodeRestriction, TaintNodesByCondition, PodSecurity, Priority,
-//! DefaultTolerationSeconds, RuntimeClass, DefaultIngressClass, OwnerReferencesPermissionEnforcement; and, where upstream
-//! has it in the storage of roles, that nobody gives rights they do not hold.
+//! DefaultTolerationSeconds, RuntimeClass, DefaultIngressClass, OwnerReferencesPermissionEnforcement, ResourceQuota; and,
+//! where upstream has it in the storage of roles, that nobody gives rights they do not hold.
 
 mod classes;
 mod escalation;
@@ -12,6 +12,7 @@ mod noderestriction;
 mod owners;
 mod podsecurity;
 mod priority;
+mod quota;
 mod runtime;
 mod service_account;
 #[cfg(test)]
@@ -20,7 +21,7 @@ mod tolerations;
 
 use crate::authz::Rbac;
 use crate::cache::Caches;
-use crate::hooks::{Admission, WriteRequest};
+use crate::hooks::{Admission, Together, WriteRequest};
 use async_trait::async_trait;
 use serde_json::Value;
 use skep_api::{Object, Status};
@@ -164,6 +165,15 @@ impl Admission for BuiltIn {
             runtime::check(request, new, self.runtime_class(new)?.as_deref())?;
         }
         owners::check(request, new, old, &self.caches.table(), &self.authorizer)
+    }
+
+    async fn charge(
+        &self,
+        request: &WriteRequest<'_>,
+        new: Option<&Value>,
+        old: Option<&Object>,
+    ) -> Result<Together, Status> {
+        quota::charge(&self.caches, request, new, old)
     }
 }
 

@@ -166,6 +166,7 @@ impl Registry {
         warnings: &mut Vec<String>,
     ) -> Result<Deleted, Status> {
         let resource = call.row.group_resource();
+        let mut turn = None;
         for attempt in 0..ATTEMPTS {
             let found = self.latest(call.row, call.namespace, call.name)?;
             let current = shown(call.row, found).await?;
@@ -191,12 +192,21 @@ impl Registry {
                     }
                 }
                 Step::Remove => {
+                    let given_back = self.admission.charge(&request, None, Some(&current)).await?;
                     let together = self.together(call, &request, None, Some(&current), attempt).await?;
+                    let together = together.and(given_back);
+                    let contended = together.contended();
                     match self.commit(call, compare, Op::Delete { key }, together).await? {
                         Outcome::Done(revision) => {
                             Some(Deleted::Gone(Arc::new(current.at_revision(revision))))
                         }
-                        _ => None,
+                        Outcome::CompanionOvertaken => {
+                            if let (None, Some(key)) = (&turn, contended) {
+                                turn = self.turn(&key).await;
+                            }
+                            None
+                        }
+                        Outcome::Overtaken => None,
                     }
                 }
             };

@@ -3,6 +3,7 @@
 mod applying;
 mod forms;
 mod live;
+mod quotas;
 mod requests;
 mod secure;
 mod watches;

@@ -1,5 +1,6 @@
 //! Pods (`pkg/registry/core/pod/strategy.go`, `pkg/apis/core/validation`).
 
+pub mod amounts;
 mod binding;
 mod container;
 mod defaults;
