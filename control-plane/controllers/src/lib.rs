@@ -5,6 +5,7 @@
 //! roles give it.
 
 mod accounts;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod endpoints;
@@ -150,6 +151,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     replicaset::start(&context);
     deployment::start(&context);
     job::start(&context);
+    cronjob::start(&context);
     statefulset::start(&context);
     quota::start(&context);
     daemonset::start(&context);
