@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -369,6 +370,19 @@ pub struct CustomRow {
     pub warnings: Vec<String>,
     /// Where the objects keep what `scale` shows.
     pub scale: Option<Scale>,
+    /// The schema as it was given, for documents.
+    pub schema: Option<Arc<Value>>,
+    /// Different for different schemas, and the same for the same in every process.
+    pub schema_digest: u64,
+}
+
+impl CustomRow {
+    /// With a schema as it was given.
+    pub fn with_schema(self, schema: Option<Value>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        schema.as_ref().map(Value::to_string).hash(&mut hasher);
+        CustomRow { schema: schema.map(Arc::new), schema_digest: hasher.finish(), ..self }
+    }
 }
 
 /// One row of the resource table.

@@ -3,6 +3,7 @@
 use crate::auth::jwt::{ISSUER, Keys};
 use crate::cache::Caches;
 use crate::discovery;
+use crate::documents::Documents;
 use crate::hooks::{Body, Exchange, Handler, Handlers, full};
 use crate::http::accept::{Accept, Media, Offer, Wants};
 use crate::http::answer as http_answer;
@@ -15,8 +16,7 @@ use serde_json::{Value, json};
 use skep_api::kinds::ResourceTable;
 use skep_api::openapi;
 use skep_api::protobuf;
-use skep_api::schema::Schemas;
-use skep_api::{GroupVersion, Resource, Status};
+use skep_api::{GroupVersion, Status};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl Endpoints {
         ] {
             paths.extend(checks.iter().flat_map(|c| c.iter()).map(|(name, _)| format!("{base}/{name}")));
         }
-        let this = Arc::new(Paths { paths, it: self });
+        let this = Arc::new(Paths { paths, it: self, documents: Documents::default() });
         for path in EXACT.iter().chain(&["/"]) {
             handlers.path(path, this.clone());
         }
@@ -78,6 +78,7 @@ impl Endpoints {
 struct Paths {
     paths: Vec<String>,
     it: Endpoints,
+    documents: Documents,
 }
 
 #[async_trait]
@@ -113,13 +114,8 @@ impl Handler for Paths {
             ["healthz" | "livez" | "readyz", ref check @ ..] => {
                 return self.health(parts[0], &check.join("/"), query);
             }
-            ["openapi", "v2"] => {
-                let rows: Vec<&Resource> = rows(table);
-                return cached(openapi::v2(&rows, Schemas::builtin()), JSON, headers);
-            }
-            ["openapi", "v3"] => {
-                return cached(openapi::v3_index(&rows(table)).to_string().into(), JSON, headers);
-            }
+            ["openapi", "v2"] => return cached(self.documents.v2(table), JSON, headers),
+            ["openapi", "v3"] => return cached(self.documents.index(table).text.clone(), JSON, headers),
             ["openapi", "v3", ref rest @ ..] => return self.openapi_v3(rest, query, headers),
             [".well-known", "openid-configuration"] => Some(json!({
                 "issuer": ISSUER, "jwks_uri": format!("https://{}/openid/v1/jwks", self.it.address),
@@ -137,15 +133,12 @@ impl Handler for Paths {
     }
 }
 
-fn rows(table: &ResourceTable) -> Vec<&Resource> {
-    table.rows().map(|row| &**row).collect()
-}
-
 impl Paths {
     /// What `/` lists.
     fn listed(&self, table: &ResourceTable) -> BTreeSet<String> {
         let mut paths: BTreeSet<String> = self.paths.iter().cloned().collect();
-        for gv in table.versions() {
+        let announced = table.rows().filter(|row| row.announced());
+        for gv in announced.map(|row| row.gvk.group_version()) {
             if gv.group.is_empty() {
                 paths.insert(format!("/api/{}", gv.version));
             } else {
@@ -181,12 +174,11 @@ impl Paths {
             _ => return Err(Status::unknown_path()),
         };
         let table = self.it.caches.table();
-        let rows = rows(&table);
+        let document = || self.documents.v3(&table, &gv).ok_or_else(Status::unknown_path);
         if let Some(asked) = param(query, "hash") {
             // Where the index gives the document another hash, the client is sent there.
-            let path = openapi::v3_path(&gv);
-            let index = openapi::v3_index(&rows);
-            let current = index["paths"][&path]["serverRelativeURL"].as_str().unwrap_or_default().to_owned();
+            let index = self.documents.index(&table);
+            let current = index.url(&openapi::v3_path(&gv)).unwrap_or_default();
             if !current.is_empty()
                 && param(current.split_once('?').map_or("", |s| s.1), "hash") != Some(asked)
             {
@@ -194,8 +186,7 @@ impl Paths {
                 response.headers_mut().insert(LOCATION, current.parse().map_err(Status::internal)?);
                 return Ok(response);
             }
-            let document = openapi::v3(&rows, Schemas::builtin(), &gv).ok_or_else(Status::unknown_path)?;
-            let mut response = cached(document, JSON, headers)?;
+            let mut response = cached(document()?, JSON, headers)?;
             let kept = http::HeaderValue::from_static("public, immutable");
             response.headers_mut().insert(CACHE_CONTROL, kept);
             let year = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_hours(365 * 24));
@@ -203,7 +194,7 @@ impl Paths {
             response.headers_mut().insert(EXPIRES, year.parse().map_err(Status::internal)?);
             return Ok(response);
         }
-        cached(openapi::v3(&rows, Schemas::builtin(), &gv).ok_or_else(Status::unknown_path)?, JSON, headers)
+        cached(document()?, JSON, headers)
     }
 
     fn health(&self, base: &str, check: &str, query: &str) -> Result<Response<Body>, Status> {

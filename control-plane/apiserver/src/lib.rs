@@ -18,6 +18,7 @@ pub mod cache;
 pub mod custom;
 pub mod dial;
 pub mod discovery;
+mod documents;
 pub mod endpoints;
 mod expiry;
 pub mod hooks;

@@ -50,6 +50,11 @@ impl ResourceTable {
         ResourceTable::of(self.rows().filter(|row| keep(row)).cloned())
     }
 
+    /// Whether this is a copy of that table, so that both have the same rows.
+    pub fn is_same(&self, other: &ResourceTable) -> bool {
+        Arc::ptr_eq(&self.groups, &other.groups)
+    }
+
     /// The row of a path `/apis/GROUP/VERSION/…/PLURAL` (the core group is empty).
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.groups.get(group)?.get(version)?.get(plural)

@@ -5,11 +5,13 @@
 //! type by type, so that building one costs little more than its own size.
 
 mod component;
+mod custom;
+pub mod gnostic;
 mod operation;
 #[cfg(test)]
 mod tests;
 
-use crate::resource::{GroupVersion, GroupVersionKind, Resource};
+use crate::resource::{GroupVersion, GroupVersionKind, Resource, SchemaRef};
 use crate::schema::{Schema, Schemas};
 use bytes::{BufMut, Bytes, BytesMut};
 use component::{Version, gvk_value};
@@ -58,6 +60,9 @@ pub fn hash<R: Borrow<Resource>>(rows: &[R], gv: Option<&GroupVersion>) -> Strin
     for row in rows.iter().map(Borrow::borrow) {
         if gv.is_none_or(|gv| row.gvk.group_version() == *gv) {
             (&row.gvk, &row.plural, row.verbs, row.built_in_schema(), row.namespaced()).hash(&mut hasher);
+            if let Some(custom) = &row.custom {
+                (custom.schema_digest, row.list_kind(), &row.selectable_fields).hash(&mut hasher);
+            }
             for sub in &row.subresources {
                 (&sub.name, &sub.kind, sub.verbs).hash(&mut hasher);
             }
@@ -161,7 +166,8 @@ impl Writer {
     fn components(&mut self, all: &[&Resource], own: &[&Resource], schemas: &Schemas, version: Version) {
         let kinds = kinds(all, own, schemas);
         let more =
-            ["DeleteOptions", "Patch", "Status", "APIResourceList"].map(|name| format!("{META}.{name}"));
+            ["DeleteOptions", "Patch", "Status", "APIResourceList", "ObjectMeta", "ListMeta"]
+                .map(|name| format!("{META}.{name}"));
         let roots = kinds.keys().chain(&more).filter_map(|name| schemas.get(name));
         let types = component::reachable(schemas, roots.collect::<Vec<Schema<'_>>>());
         let none: &[Value] = &[];
@@ -176,7 +182,16 @@ impl Writer {
                 let kinds = kinds.get(this.name.as_ref()).map_or(none, Vec::as_slice);
                 (this.name.to_string(), component::component(schemas, this, version, kinds))
             });
-        self.object(each);
+        let customs = own.iter().filter_map(|row| Some(custom::components(row, custom_type(row)?, schemas, version)));
+        self.object(each.chain(customs.flatten()));
+    }
+}
+
+/// The name of the type of a custom row.
+fn custom_type(row: &Resource) -> Option<&str> {
+    match &row.schema {
+        SchemaRef::Own { root, .. } => Some(root),
+        SchemaRef::BuiltIn(_) => None,
     }
 }
 
@@ -204,7 +219,8 @@ fn kinds(all: &[&Resource], own: &[&Resource], schemas: &Schemas) -> BTreeMap<St
             }
         }
     }
-    for gv in group_versions(all) {
+    let built_in: Vec<&Resource> = all.iter().copied().filter(|row| row.custom.is_none()).collect();
+    for gv in group_versions(&built_in) {
         let options = GroupVersionKind { group: gv.group, version: gv.version, kind: "DeleteOptions".into() };
         add(format!("{META}.DeleteOptions"), &options);
     }
@@ -215,6 +231,9 @@ fn kinds(all: &[&Resource], own: &[&Resource], schemas: &Schemas) -> BTreeMap<St
 /// The name of a kind's type: that of its row, or else the type of that name in the package of its group.
 fn type_name(rows: &[&Resource], schemas: &Schemas, gvk: &GroupVersionKind) -> Option<String> {
     if let Some(row) = rows.iter().find(|row| row.gvk == *gvk) {
+        if let Some(name) = custom_type(row) {
+            return Some(name.to_owned());
+        }
         return row.built_in_schema().filter(|name| schemas.get(name).is_some()).map(ToString::to_string);
     }
     let package = match gvk.group.split('.').next() {

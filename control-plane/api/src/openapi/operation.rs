@@ -83,6 +83,8 @@ struct About<'a> {
     gvk: &'a GroupVersionKind,
     /// Type of the body, where the schema set has it.
     body: Option<&'a str>,
+    /// Kind of lists.
+    list_kind: &'a str,
     /// `NamespacedPodStatus`: the tail of the operation id.
     tail: String,
     namespaced: bool,
@@ -112,10 +114,12 @@ pub(super) fn paths(row: &Resource, version: Version, type_of: TypeOf<'_>) -> Ve
         format!("{root}/{plural}")
     };
     let body = type_of(&row.gvk);
+    let list_kind = row.list_kind();
     let about = |tail: String, namespaced: bool, named: bool| About {
         gv: &gv,
         gvk: &row.gvk,
         body: body.as_deref(),
+        list_kind: &list_kind,
         tail,
         namespaced,
         named,
@@ -143,6 +147,7 @@ pub(super) fn paths(row: &Resource, version: Version, type_of: TypeOf<'_>) -> Ve
             gv: &gv,
             gvk: &sub.kind,
             body: body.as_deref(),
+            list_kind: &list_kind,
             tail: format!("{prefix}{kind}{}", camel(&sub.name)),
             namespaced,
             named: true,
@@ -200,7 +205,10 @@ fn operation(about: &About<'_>, action: Action, name: &str, word: &str, text: &s
         "x-kubernetes-group-version-kind": gvk_value(about.gvk),
     });
     let answer = match action {
-        Action::List => about.body.map(|body| format!("{body}List")),
+        Action::List => about.body.map(|body| {
+            let package = body.strip_suffix(about.gvk.kind.as_ref()).unwrap_or_default();
+            format!("{package}{}", about.list_kind)
+        }),
         Action::DeleteCollection => Some(format!("{META}.Status")),
         // Deleting answers with a Status, or with the object where it is still there.
         _ => about.body.map(str::to_owned),

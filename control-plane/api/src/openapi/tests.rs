@@ -116,3 +116,49 @@ fn version_two_has_definitions() {
     assert_eq!(pod["x-kubernetes-group-version-kind"][0]["kind"], "Pod");
     assert!(document["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"]["parameters"].is_array());
 }
+
+/// The parts of a message: number and content of each field that has a length.
+fn parts(message: &[u8]) -> Vec<(u32, &[u8])> {
+    let mut reader = crate::protobuf::wire::Reader::new(message);
+    let mut parts = Vec::new();
+    while let Some((number, wire)) = reader.field().unwrap() {
+        if let crate::protobuf::wire::Wire::Bytes(bytes) = wire {
+            parts.push((number, bytes));
+        }
+    }
+    parts
+}
+
+fn part(message: &[u8], number: u32) -> &[u8] {
+    parts(message).into_iter().find(|(at, _)| *at == number).unwrap().1
+}
+
+/// The value of a name in a list of pairs.
+fn pair<'a>(message: &'a [u8], number: u32, name: &str) -> &'a [u8] {
+    let named = parts(message).into_iter().filter(|(at, _)| *at == number).map(|(_, pair)| pair);
+    part(named.into_iter().find(|pair| part(pair, 1) == name.as_bytes()).unwrap(), 2)
+}
+
+#[test]
+fn version_two_in_protobuf_says_the_same() {
+    let json: Value = serde_json::from_slice(&v2(&rows(), Schemas::builtin())).unwrap();
+    let document = gnostic::document(&json);
+    assert_eq!(part(&document, 1), b"2.0");
+    assert_eq!(part(part(&document, 2), 1), b"Kubernetes");
+    let paths = part(&document, 8);
+    assert_eq!(parts(paths).len(), json["paths"].as_object().unwrap().len());
+    let patch = part(pair(paths, 2, "/api/v1/namespaces/{namespace}/pods/{name}"), 8);
+    assert_eq!(part(patch, 5), b"patchCoreV1NamespacedPod");
+    assert_eq!(part(pair(patch, 13, "x-kubernetes-action"), 2), b"\"patch\"");
+    let definitions = part(&document, 9);
+    assert_eq!(parts(definitions).len(), json["definitions"].as_object().unwrap().len());
+    let spec = pair(definitions, 1, "io.k8s.api.core.v1.PodSpec");
+    assert_eq!(part(part(spec, 22), 1), b"object");
+    assert_eq!(part(spec, 19), b"containers");
+    let containers = pair(part(spec, 25), 1, "containers");
+    assert_eq!(part(part(part(containers, 23), 1), 1), b"#/definitions/io.k8s.api.core.v1.Container");
+    assert_eq!(part(pair(containers, 31, "x-kubernetes-patch-merge-key"), 2), b"\"name\"");
+    let quantities = pair(definitions, 1, "io.k8s.api.core.v1.ResourceRequirements");
+    let limits = part(pair(part(quantities, 25), 1, "limits"), 21);
+    assert!(part(part(limits, 1), 1).starts_with(b"#/definitions/"));
+}

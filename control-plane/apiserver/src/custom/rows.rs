@@ -89,7 +89,7 @@ fn anew(definition: &Value, compiler: &dyn Compiler, webhooks: &Arc<Webhooks>) -
         },
     };
     let all = Arc::new(Versions { by_name, storage: read.gvk(&storage.name), means });
-    let row = |version: &Version| row(&read, version, &all);
+    let row = |version: &Version| row(definition, &read, version, &all);
     Some(Made {
         of: source(definition),
         served: read.versions.iter().filter(|v| v.served).filter_map(row).map(Arc::new).collect(),
@@ -97,7 +97,14 @@ fn anew(definition: &Value, compiler: &dyn Compiler, webhooks: &Arc<Webhooks>) -
     })
 }
 
-fn row(read: &Definition, version: &Version, all: &Arc<Versions>) -> Option<Resource> {
+/// The schema of a version as it was given.
+fn schema(definition: &Value, version: &str) -> Option<Value> {
+    let versions = definition.pointer("/spec/versions")?.as_array()?;
+    let this = versions.iter().find(|v| v.get("name").and_then(Value::as_str) == Some(version))?;
+    this.pointer("/schema/openAPIV3Schema").cloned()
+}
+
+fn row(definition: &Value, read: &Definition, version: &Version, all: &Arc<Versions>) -> Option<Resource> {
     let custom = all.by_name.get(&*version.name)?;
     let names = &read.accepted;
     let convert = OfVersion { all: all.clone(), served: custom.gvk.clone() };
@@ -126,11 +133,14 @@ fn row(read: &Definition, version: &Version, all: &Arc<Versions>) -> Option<Reso
             Arc::new(convert),
         )),
         strategy: custom.strategy.clone(),
-        custom: Some(Arc::new(CustomRow {
-            list_kind: names.list_kind.clone().into(),
-            warnings: read.deprecation(&version.name).into_iter().collect(),
-            scale: version.scale.clone(),
-            ..CustomRow::default()
-        })),
+        custom: Some(Arc::new(
+            CustomRow {
+                list_kind: names.list_kind.clone().into(),
+                warnings: read.deprecation(&version.name).into_iter().collect(),
+                scale: version.scale.clone(),
+                ..CustomRow::default()
+            }
+            .with_schema(schema(definition, &version.name)),
+        )),
     })
 }

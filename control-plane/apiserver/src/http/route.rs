@@ -75,6 +75,12 @@ fn negotiate(row: &Resource, info: &RequestInfo, wants: &Wants) -> Result<Accept
     }
 }
 
+/// The media types of patches that a row takes: what merges how no client said of custom kinds.
+fn patches(row: &Resource) -> Vec<&'static str> {
+    const STRATEGIC: &str = "application/strategic-merge-patch+json";
+    PatchType::MEDIA_TYPES.into_iter().filter(|t| *t != STRATEGIC || row.custom.is_none()).collect()
+}
+
 /// How much of their objects the rows of a table carry.
 fn included(query: &str) -> Result<IncludeObject, Status> {
     let text = param(query, "includeObject").unwrap_or_default();
@@ -355,7 +361,7 @@ impl ApiServer {
     ) -> Result<Written, Status> {
         if self.view(call, "patch")?.is_some() {
             let others: Vec<&str> =
-                PatchType::MEDIA_TYPES.into_iter().filter(|t| *t != PatchType::APPLY).collect();
+                patches(call.row).into_iter().filter(|t| *t != PatchType::APPLY).collect();
             return Err(Status::unsupported_media_type(&others));
         }
         let mut last = None;
@@ -439,7 +445,8 @@ impl ApiServer {
             return way.object(if written.created { 201 } else { 200 }, &written.object, &warnings);
         }
         let kind = PatchType::parse(&media_type)
-            .ok_or_else(|| Status::unsupported_media_type(&PatchType::MEDIA_TYPES))?;
+            .filter(|kind| *kind != PatchType::Strategic || way.row.custom.is_none())
+            .ok_or_else(|| Status::unsupported_media_type(&patches(way.row)))?;
         let bytes = body::read(headers, sent, self.limits.body).await?;
         let decoded = skep_api::schema::decode(&bytes, skep_api::schema::Format::Json)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
