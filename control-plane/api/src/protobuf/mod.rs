@@ -13,7 +13,7 @@ mod plan;
 mod table;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 pub use answer::{ListMeta, Message, envelope, frame, item_head, kind_of, list, object, object_frame, tree};
 

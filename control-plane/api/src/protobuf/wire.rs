@@ -4,7 +4,7 @@ use super::ProtobufError;
 
 /// The value of one field as it lies on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire<'a> {
+pub(crate) enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Fixed32(u32),
@@ -14,26 +14,26 @@ pub(super) enum Wire<'a> {
 }
 
 /// Reads the fields of one message.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// How many bytes have not been read.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.rest.len()
     }
 
     /// The next field's number and value; `None` at the end.
-    pub(super) fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, ProtobufError> {
+    pub(crate) fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, ProtobufError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
         Ok(Some((number, value)))
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64, ProtobufError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, ProtobufError> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let (first, rest) = self.rest.split_first().ok_or(ProtobufError::Truncated)?;
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         Err(ProtobufError::Overflow)
     }
 
-    pub(super) fn fixed64(&mut self) -> Result<u64, ProtobufError> {
+    pub(crate) fn fixed64(&mut self) -> Result<u64, ProtobufError> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(ProtobufError::Truncated)?;
         self.rest = rest;
         Ok(u64::from_le_bytes(*bytes))
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -126,23 +126,23 @@ fn put_tag(out: &mut Vec<u8>, number: u32, wire: u8) {
     put_varint(out, u64::from(number) << 3 | u64::from(wire));
 }
 
-pub(super) fn put_int(out: &mut Vec<u8>, number: u32, value: u64) {
+pub(crate) fn put_int(out: &mut Vec<u8>, number: u32, value: u64) {
     put_tag(out, number, 0);
     put_varint(out, value);
 }
 
-pub(super) fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
+pub(crate) fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
     put_tag(out, number, 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Tag and length of what has a length.
-pub(super) fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
+pub(crate) fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
     put_tag(out, number, 2);
     put_varint(out, length as u64);
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_head(out, number, bytes.len());
     out.extend_from_slice(bytes);
 }
