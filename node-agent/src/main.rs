@@ -180,6 +180,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         node,
         cgroups,
         services: Arc::new(move || services::environment(&environment)),
+        probes: Arc::default(),
         began,
     };
     let pods = Pods::new(context);

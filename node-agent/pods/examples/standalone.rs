@@ -261,6 +261,7 @@ async fn main() {
         node: node.clone(),
         cgroups: Arc::new(skep_pods::cgroup::Cgroups::discover()),
         services: Arc::new(Vec::new),
+        probes: Arc::default(),
         began: Instant::now(),
     };
     // What an API server would remember over a restart of the node's side: pods applied by file, kept in a file.

@@ -68,6 +68,15 @@ impl Cgroups {
         !self.v1.iter().any(|(c, _)| c.iter().any(|c| c == "memory" || c == "cpu"))
     }
 
+    /// Reads a file of a cgroup where its controller is; none where there is none.
+    pub fn read(&self, controller: &str, path: &str, file: &str) -> Option<String> {
+        let of = |(controllers, root): &(Vec<String>, PathBuf)| {
+            controllers.iter().any(|c| c == controller).then(|| root.clone())
+        };
+        let root = if self.pure_v2() { self.v2.clone()? } else { self.v1.iter().find_map(of)? };
+        std::fs::read_to_string(root.join(path.trim_start_matches('/')).join(file)).ok()
+    }
+
     fn roots(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().map(|(_, p)| p.as_path()).chain(self.v2.as_deref())
     }

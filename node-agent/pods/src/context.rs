@@ -5,6 +5,7 @@ use crate::cgroup::Cgroups;
 use crate::core::env::{ServiceView, Sources};
 use crate::core::sandbox::Node;
 use crate::cri::{MessageFiles, Runtime};
+use crate::prober::Counts;
 use crate::volumes::Volumes;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Context {
     pub cgroups: Arc<Cgroups>,
     /// Services.
     pub services: Services,
+    /// How often probes ended how.
+    pub probes: Arc<Counts>,
     /// When this process began.
     pub began: Instant,
 }

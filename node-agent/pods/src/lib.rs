@@ -15,5 +15,6 @@ pub mod node;
 pub mod ops;
 pub mod prober;
 pub mod server;
+pub mod usage;
 pub mod volumes;
 pub mod worker;

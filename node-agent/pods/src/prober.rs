@@ -1,6 +1,7 @@
 //! Carrying probes and hooks out: in the container, over HTTP, TCP or gRPC.
 
 use crate::core::observed::Outcome;
+use crate::core::probe::Kind;
 use crate::core::sandbox::id;
 use crate::cri::Runtime;
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, HTTPHeader, Pod};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -208,6 +210,50 @@ async fn tls(s: TcpStream, host: &str) -> Result<tokio_rustls::client::TlsStream
     let config = skep_streams::tls::unverified().map_err(|e| e.to_string())?;
     let name = rustls_pki_types::ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
     tokio_rustls::TlsConnector::from(config).connect(name, s).await.map_err(|e| e.to_string())
+}
+
+/// A probe of one container, as it is counted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its uid.
+    pub uid: String,
+    /// Name of the container.
+    pub container: String,
+    /// The runtime's identifier of the container.
+    pub id: String,
+    /// Which probe.
+    pub kind: Kind,
+}
+
+/// How often probes ended how: well or badly.
+#[derive(Debug, Default)]
+pub struct Counts(parking_lot::Mutex<BTreeMap<Key, [u64; 2]>>);
+
+impl Counts {
+    /// Counts the end of a probe.
+    pub fn count(&self, key: &Key, outcome: Outcome) {
+        let at = match outcome {
+            Outcome::Success => 0,
+            Outcome::Failure => 1,
+        };
+        if let Some(count) = self.0.lock().entry(key.clone()).or_default().get_mut(at) {
+            *count += 1;
+        }
+    }
+
+    /// Forgets a probe whose container is gone.
+    pub fn forget(&self, key: &Key) {
+        self.0.lock().remove(key);
+    }
+
+    /// Shows all, by namespace and pod.
+    pub fn each(&self, mut show: impl FnMut(&Key, &[u64; 2])) {
+        self.0.lock().iter().for_each(|(key, counts)| show(key, counts));
+    }
 }
 
 /// `grpc.health.v1.Health/Check`, whose two messages are small enough to write down here.

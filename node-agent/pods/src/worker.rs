@@ -613,6 +613,26 @@ impl One {
             let m = format!("{} probe failed: {}", self.kind.as_str(), a.text);
             self.cx.api.event(&self.pod, Some(&self.container.name), true, "Unhealthy", &m);
         }
+        self.cx.probes.count(&self.key(), a.outcome);
         count.count(self.kind, t, a.outcome)
+    }
+
+    /// As what the probe is counted.
+    fn key(&self) -> prober::Key {
+        let (namespace, pod, uid) = crate::core::sandbox::id(&self.pod);
+        prober::Key {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            uid: uid.to_owned(),
+            container: self.container.name.clone(),
+            id: self.id.clone(),
+            kind: self.kind,
+        }
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.cx.probes.forget(&self.key());
     }
 }

@@ -1,113 +1,275 @@
-//! Figures: the Prometheus text and the summary, under the kubelet's names.
+//! Figures in the text format of Prometheus, under the kubelet's names.
 
-use crate::manager::Pods;
-use k8s_cri::v1 as cri;
-use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::fmt::Write;
+use super::figures::{Figures, Part};
+use crate::core::probe::Kind;
+use crate::prober::Counts;
+use std::fmt::{Display, Write};
 
-fn value(v: Option<&cri::UInt64Value>) -> u64 {
-    v.map_or(0, |v| v.value)
-}
+/// A text in Prometheus' format.
+#[derive(Default)]
+struct Text(String);
 
-fn labels(s: &cri::ContainerStats) -> Option<(String, String, String, String)> {
-    let l = &s.attributes.as_ref()?.labels;
-    let get = |k: &str| l.get(k).cloned();
-    Some((
-        get("io.kubernetes.pod.namespace")?,
-        get("io.kubernetes.pod.name")?,
-        get("io.kubernetes.pod.uid")?,
-        get("io.kubernetes.container.name")?,
-    ))
-}
-
-/// The node's own figures in the text format of Prometheus.
-pub async fn text(pods: &Pods) -> String {
-    let mut out = String::new();
-    let _ = writeln!(out, "# HELP kubelet_running_pods Number of pods that have a running pod sandbox");
-    let _ = writeln!(out, "# TYPE kubelet_running_pods gauge");
-    let all = pods.list();
-    let _ =
-        writeln!(out, "kubelet_running_pods {}", all.iter().filter(|s| s.seen.any_sandbox_ready()).count());
-    let _ = writeln!(out, "# HELP kubelet_running_containers Number of containers currently running");
-    let _ = writeln!(out, "# TYPE kubelet_running_containers gauge");
-    let running: usize = all
-        .iter()
-        .flat_map(|s| &s.seen.containers)
-        .filter(|c| c.state == crate::core::observed::State::Running)
-        .count();
-    let _ = writeln!(out, "kubelet_running_containers{{container_state=\"running\"}} {running}");
-    let stats = pods.context().rt.stats().await.unwrap_or_default();
-    let _ = writeln!(out, "# TYPE container_cpu_usage_seconds_total counter");
-    let _ = writeln!(out, "# TYPE container_memory_working_set_bytes gauge");
-    for s in &stats {
-        let Some((ns, pod, _, c)) = labels(s) else { continue };
-        let l = format!("container={c:?},namespace={ns:?},pod={pod:?}");
-        let cpu = s.cpu.as_ref().map_or(0, |c| value(c.usage_core_nano_seconds.as_ref()));
-        let _ = writeln!(out, "container_cpu_usage_seconds_total{{{l}}} {}", cpu as f64 / 1e9);
-        let mem = s.memory.as_ref().map_or(0, |m| value(m.working_set_bytes.as_ref()));
-        let _ = writeln!(out, "container_memory_working_set_bytes{{{l}}} {mem}");
+impl Text {
+    /// Begins the samples of one name.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
-    out
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let mut list = String::new();
+        for (key, value) in labels {
+            let comma = if list.is_empty() { "" } else { "," };
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(list, "{comma}{key}=\"{value}\"");
+        }
+        let _ = match list.is_empty() {
+            true => writeln!(self.0, "{name} {value}"),
+            false => writeln!(self.0, "{name}{{{list}}} {value}"),
+        };
+    }
+
+    /// A family of one sample without labels.
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
 }
 
-/// `/stats/summary`: node and pods.
-pub async fn summary(pods: &Pods) -> Result<Value, String> {
-    let stats = pods.context().rt.stats().await.map_err(|e| e.to_string())?;
-    let now =
-        jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
-    let mut by_pod: HashMap<String, (Value, Vec<Value>)> = HashMap::new();
-    let (mut cpu_sum, mut mem_sum) = (0u64, 0u64);
-    for s in &stats {
-        let Some((ns, pod, uid, c)) = labels(s) else { continue };
-        let cpu = s.cpu.as_ref();
-        let mem = s.memory.as_ref();
-        let usage = value(cpu.and_then(|c| c.usage_core_nano_seconds.as_ref()));
-        let set = value(mem.and_then(|m| m.working_set_bytes.as_ref()));
-        cpu_sum += usage;
-        mem_sum += set;
-        let fs = s.writable_layer.as_ref();
-        let entry = by_pod
-            .entry(uid.clone())
-            .or_insert_with(|| (json!({"name": pod, "namespace": ns, "uid": uid}), Vec::new()));
-        entry.1.push(json!({
-            "name": c, "startTime": null,
-            "cpu": {
-                "time": now, "usageCoreNanoSeconds": usage,
-                "usageNanoCores": value(cpu.and_then(|c| c.usage_nano_cores.as_ref())),
-            },
-            "memory": {
-                "time": now, "workingSetBytes": set,
-                "usageBytes": value(mem.and_then(|m| m.usage_bytes.as_ref())),
-                "rssBytes": value(mem.and_then(|m| m.rss_bytes.as_ref())),
-            },
-            "rootfs": {
-                "time": now,
-                "usedBytes": value(fs.and_then(|f| f.used_bytes.as_ref())),
-                "inodesUsed": value(fs.and_then(|f| f.inodes_used.as_ref())),
-            },
-        }));
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// What this process uses; of `/proc/self/stat` and `/proc/self/statm`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own {
+    /// Processor time in seconds.
+    pub cpu: f64,
+    /// Resident memory in bytes.
+    pub resident: u64,
+}
+
+impl Own {
+    /// Looks at this process.
+    pub fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        let field =
+            |at: usize| after_name.split(' ').nth(at).and_then(|w| w.parse::<u64>().ok()).unwrap_or(0);
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = statm.split(' ').nth(1).and_then(|w| w.parse::<u64>().ok()).unwrap_or(0);
+        // Fields 14 and 15 of the file, in ticks of a hundredth; pages of 4 KiB.
+        Own { cpu: (field(11) + field(12)) as f64 / 100.0, resident: pages * 4096 }
     }
-    let list: Vec<Value> = by_pod
-        .into_values()
-        .map(|(reference, containers)| {
-            let sum = |a: &str, b: &str| -> u64 { containers.iter().filter_map(|c| c[a][b].as_u64()).sum() };
-            json!({
-                "podRef": reference, "startTime": null,
-                "cpu": {"time": now, "usageCoreNanoSeconds": sum("cpu", "usageCoreNanoSeconds"),
-                        "usageNanoCores": sum("cpu", "usageNanoCores")},
-                "memory": {"time": now, "workingSetBytes": sum("memory", "workingSetBytes"),
-                           "usageBytes": sum("memory", "usageBytes"), "rssBytes": sum("memory", "rssBytes")},
-                "containers": containers,
-            })
-        })
-        .collect();
-    Ok(json!({
-        "node": {
-            "nodeName": pods.context().node.name, "startTime": null,
-            "cpu": {"time": now, "usageCoreNanoSeconds": cpu_sum},
-            "memory": {"time": now, "workingSetBytes": mem_sum},
-        },
-        "pods": list,
-    }))
+}
+
+/// `/metrics`: of the agent itself.
+pub fn agent(f: &Figures, own: Own) -> String {
+    let mut out = Text::default();
+    out.family("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
+    out.sample("kubelet_node_name", &[("node", &f.node.name)], 1);
+    let help = "Number of pods that have a running pod sandbox";
+    out.single("kubelet_running_pods", "gauge", help, f.sandboxes);
+    let name = "kubelet_running_containers";
+    out.family(name, "gauge", "Number of containers currently running");
+    for (state, count) in &f.containers {
+        out.sample(name, &[("container_state", state)], count);
+    }
+    let help = "Total user and system CPU time spent in seconds.";
+    out.single("process_cpu_seconds_total", "counter", help, own.cpu);
+    let help = "Resident memory size in bytes.";
+    out.single("process_resident_memory_bytes", "gauge", help, own.resident);
+    out.0
+}
+
+/// `/metrics/resource`: what autoscalers look at.
+pub fn resource(f: &Figures) -> String {
+    const CPU: &str = "container_cpu_usage_seconds_total";
+    const MEMORY: &str = "container_memory_working_set_bytes";
+    const BEGAN: &str = "container_start_time_seconds";
+    let mut out = Text::default();
+    let each = |out: &mut Text, name: &str, kind: &str, help: &str, value: &dyn Fn(&Part) -> Option<f64>| {
+        out.family(name, kind, help);
+        for pod in &f.pods {
+            for one in &pod.containers {
+                let labels = [("container", &*one.name), ("namespace", &*pod.namespace), ("pod", &*pod.name)];
+                if let Some(value) = value(one) {
+                    out.sample(name, &labels, value);
+                }
+            }
+        }
+    };
+    let help = "Cumulative cpu time consumed by the container in core-seconds";
+    each(&mut out, CPU, "counter", help, &|c| Some(seconds(c.cpu_nanos)));
+    let help = "Current working set of the container in bytes";
+    each(&mut out, MEMORY, "gauge", help, &|c| Some(c.working_set as f64));
+    let help = "Start time of the container since unix epoch in seconds";
+    each(&mut out, BEGAN, "gauge", help, &|c| (c.began > 0).then_some(c.began as f64 / 1e9));
+    let help = "Cumulative cpu time consumed by the node in core-seconds";
+    out.single("node_cpu_usage_seconds_total", "counter", help, seconds(f.node.usage.cpu_nanos));
+    let help = "Current working set of the node in bytes";
+    out.single("node_memory_working_set_bytes", "gauge", help, f.node.usage.working_set);
+    let name = "pod_cpu_usage_seconds_total";
+    out.family(name, "counter", "Cumulative cpu time consumed by the pod in core-seconds");
+    for pod in &f.pods {
+        let sum = pod.containers.iter().map(|c| c.cpu_nanos).sum();
+        out.sample(name, &[("namespace", &pod.namespace), ("pod", &pod.name)], seconds(sum));
+    }
+    let name = "pod_memory_working_set_bytes";
+    out.family(name, "gauge", "Current working set of the pod in bytes");
+    for pod in &f.pods {
+        let sum: u64 = pod.containers.iter().map(|c| c.working_set).sum();
+        out.sample(name, &[("namespace", &pod.namespace), ("pod", &pod.name)], sum);
+    }
+    let help = "1 if there was an error while getting container metrics, 0 otherwise";
+    out.single("resource_scrape_error", "gauge", help, u8::from(f.incomplete));
+    out.0
+}
+
+/// `/metrics/cadvisor`: the containers, and the machine.
+pub fn cadvisor(f: &Figures) -> String {
+    let mut out = Text::default();
+    type Value = fn(&Part) -> f64;
+    let families: [(&str, &str, &str, Value); 6] = [
+        ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", |c| {
+            seconds(c.cpu_nanos)
+        }),
+        (
+            "container_memory_usage_bytes",
+            "gauge",
+            "Current memory usage in bytes, including all memory.",
+            |c| c.memory as f64,
+        ),
+        ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |c| {
+            c.working_set as f64
+        }),
+        ("container_memory_rss", "gauge", "Size of RSS in bytes.", |c| c.rss as f64),
+        ("container_fs_usage_bytes", "gauge", "Number of bytes that are consumed by the container.", |c| {
+            c.written as f64
+        }),
+        (
+            "container_start_time_seconds",
+            "gauge",
+            "Start time of the container since unix epoch in seconds.",
+            |c| c.began as f64 / 1e9,
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        for pod in &f.pods {
+            for one in &pod.containers {
+                let labels = [
+                    ("container", &*one.name),
+                    ("image", &*one.image),
+                    ("name", &*one.id),
+                    ("namespace", &*pod.namespace),
+                    ("pod", &*pod.name),
+                ];
+                out.sample(name, &labels, value(one));
+            }
+        }
+    }
+    out.single("machine_cpu_cores", "gauge", "Number of logical CPU cores.", f.node.cores);
+    out.single(
+        "machine_memory_bytes",
+        "gauge",
+        "Amount of memory installed on the machine.",
+        f.node.capacity,
+    );
+    out.0
+}
+
+/// `/metrics/probes`: how often which probe ended how.
+pub fn probes(counts: &Counts) -> String {
+    const NAME: &str = "prober_probe_total";
+    let mut out = Text::default();
+    let help = "Cumulative number of a liveness, readiness or startup probe for a container by result.";
+    out.family(NAME, "counter", help);
+    counts.each(|key, results| {
+        for (result, count) in ["successful", "failed"].into_iter().zip(results) {
+            if *count > 0 {
+                let kind: Kind = key.kind;
+                let labels = [
+                    ("container", &*key.container),
+                    ("namespace", &*key.namespace),
+                    ("pod", &*key.pod),
+                    ("pod_uid", &*key.uid),
+                    ("probe_type", kind.as_str()),
+                    ("result", result),
+                ];
+                out.sample(NAME, &labels, count);
+            }
+        }
+    });
+    out.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::tests::sample;
+    use super::*;
+    use crate::core::observed::Outcome;
+    use crate::prober::Key;
+
+    /// Every line is a comment or a sample of the family that was announced last.
+    fn check(text: &str) {
+        let mut family = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                family = rest.split(' ').next().unwrap();
+            } else if !line.starts_with("# HELP ") {
+                let name = line.split(['{', ' ']).next().unwrap();
+                assert_eq!(name, family, "{line}");
+                assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn resources_of_nodes_pods_and_containers() {
+        let text = resource(&sample());
+        check(&text);
+        for line in [
+            r#"container_cpu_usage_seconds_total{container="a",namespace="d",pod="p"} 1.5"#,
+            r#"container_start_time_seconds{container="a",namespace="d",pod="p"} 100"#,
+            r#"pod_cpu_usage_seconds_total{namespace="d",pod="p"} 2"#,
+            r#"pod_memory_working_set_bytes{namespace="d",pod="p"} 300"#,
+            "node_memory_working_set_bytes 4000",
+            "resource_scrape_error 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+        assert!(!text.contains(r#"container_start_time_seconds{container="b""#), "it has not begun");
+    }
+
+    #[test]
+    fn the_others_are_of_the_format_too() {
+        let own = Own::now();
+        assert!(own.resident > 0);
+        let text = agent(&sample(), own);
+        check(&text);
+        assert!(text.contains("kubelet_running_containers{container_state=\"running\"} 1\n"), "{text}");
+        check(&cadvisor(&sample()));
+    }
+
+    #[test]
+    fn probes_are_counted_and_forgotten() {
+        let counts = Counts::default();
+        let key = |id: &str| Key {
+            namespace: "d".into(),
+            pod: "p\"q".into(),
+            uid: "u".into(),
+            container: "c".into(),
+            id: id.into(),
+            kind: Kind::Readiness,
+        };
+        counts.count(&key("1"), Outcome::Success);
+        counts.count(&key("1"), Outcome::Success);
+        counts.count(&key("1"), Outcome::Failure);
+        let text = probes(&counts);
+        check(&text);
+        let line = r#"prober_probe_total{container="c",namespace="d",pod="p\"q",pod_uid="u",probe_type="Readiness",result="successful"} 2"#;
+        assert!(text.contains(line), "{text}");
+        counts.forget(&key("1"));
+        assert!(!probes(&counts).contains("result="));
+    }
 }

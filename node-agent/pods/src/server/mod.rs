@@ -1,5 +1,7 @@
 //! The node's HTTPS server, as the API server calls it: logs, exec, attach, port-forward, pods, figures.
 
+pub mod figures;
+mod files;
 pub mod logs;
 pub mod metrics;
 mod query;
@@ -151,15 +153,23 @@ impl Server {
             return text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         }
         match parts.as_slice() {
-            ["healthz"] => text(StatusCode::OK, "ok"),
+            ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] => text(StatusCode::OK, "ok"),
             ["pods"] => self.list(false),
             ["runningpods"] => self.list(true),
-            ["metrics"] => self.metrics().await,
-            ["metrics", "cadvisor" | "resource"] => self.metrics().await,
-            ["stats", "summary"] => match metrics::summary(&self.pods).await {
-                Ok(v) => json(&v),
-                Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e),
-            },
+            ["metrics"] => {
+                let mut out = metrics::agent(&figures::gather(&self.pods).await, metrics::Own::now());
+                out.push_str(&self.extra.metrics());
+                prometheus(&out)
+            }
+            ["metrics", "cadvisor"] => prometheus(&metrics::cadvisor(&figures::gather(&self.pods).await)),
+            ["metrics", "resource"] => prometheus(&metrics::resource(&figures::gather(&self.pods).await)),
+            ["metrics", "probes"] => prometheus(&metrics::probes(&self.pods.context().probes)),
+            ["stats", "summary"] => self.summary().await,
+            ["configz"] => json(&self.config()),
+            ["logs", ..] => {
+                let below = path.trim_start_matches('/').strip_prefix("logs").unwrap_or_default();
+                files::answer(Path::new(files::LOGS), &query::decode(below)).await
+            }
             ["containerLogs", ns, pod, c] => self.logs(ns, pod, c, &q).await,
             ["exec", ns, pod, rest @ ..] => {
                 let c = rest.last().copied().unwrap_or_default().to_owned();
@@ -185,15 +195,34 @@ impl Server {
         json(&serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
     }
 
-    async fn metrics(&self) -> Response<Body> {
-        let mut out = metrics::text(&self.pods).await;
-        out.push_str(&self.extra.metrics());
-        let mut r = text(StatusCode::OK, &out);
-        r.headers_mut().insert(
-            header::CONTENT_TYPE,
-            http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-        );
-        r
+    async fn summary(&self) -> Response<Body> {
+        let figures = figures::gather(&self.pods).await;
+        if figures.incomplete {
+            return text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the runtime does not tell what containers use\n",
+            );
+        }
+        let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
+        json(&figures::summary(&figures, &now.to_string()))
+    }
+
+    /// What the node is set to, in the words of a kubelet's configuration; only what is so.
+    fn config(&self) -> serde_json::Value {
+        let node = &self.pods.context().node;
+        serde_json::json!({"kubeletconfig": {
+            "kind": "KubeletConfiguration",
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "clusterDNS": node.cluster_dns,
+            "clusterDomain": node.cluster_domain,
+            "maxPods": crate::node::MAX_PODS,
+            "podLogsDir": node.log_dir,
+            "cgroupRoot": node.cgroup,
+            "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": false}},
+            "enableServer": true,
+            "enableDebuggingHandlers": true,
+            "enableSystemLogHandler": true,
+        }})
     }
 
     fn pod(&self, ns: &str, name: &str, q: &Query) -> Result<Shown, Box<Response<Body>>> {
@@ -397,6 +426,13 @@ pub fn text(status: StatusCode, body: &str) -> Response<Body> {
 fn json(v: &serde_json::Value) -> Response<Body> {
     let mut r = text(StatusCode::OK, &v.to_string());
     r.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    r
+}
+
+fn prometheus(lines: &str) -> Response<Body> {
+    let mut r = text(StatusCode::OK, lines);
+    let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    r.headers_mut().insert(header::CONTENT_TYPE, kind);
     r
 }
 

@@ -26,7 +26,7 @@ impl Query {
 }
 
 /// Undoes percent encoding and `+`.
-fn decode(s: &str) -> String {
+pub(super) fn decode(s: &str) -> String {
     let mut out = Vec::with_capacity(s.len());
     let b = s.as_bytes();
     let mut i = 0;
