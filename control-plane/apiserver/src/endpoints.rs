@@ -3,18 +3,17 @@
 use crate::auth::jwt::{ISSUER, Keys};
 use crate::cache::Caches;
 use crate::discovery;
-use crate::documents::Documents;
+use crate::documents::{Documents, Which, v2_form};
 use crate::hooks::{Body, Exchange, Handler, Handlers, full};
 use crate::http::accept::{Accept, Media, Offer, Wants};
 use crate::http::answer as http_answer;
 use crate::request::param;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, LOCATION, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use skep_api::kinds::ResourceTable;
-use skep_api::openapi;
 use skep_api::protobuf;
 use skep_api::{GroupVersion, Status};
 use std::collections::BTreeSet;
@@ -101,7 +100,7 @@ impl Handler for Paths {
         let found = match *parts.as_slice() {
             [] => Some(json!({"paths": self.listed(table)})),
             ["version"] => Some(version()),
-            ["api"] | ["apis"] => return self.groups(parts[0] == "api", headers),
+            ["api"] | ["apis"] => return self.groups(parts[0] == "api", headers).await,
             ["api", version] => discovery::resource_list(table, "", version),
             ["apis", group] => discovery::one_group(table, group),
             ["apis", group, version] => {
@@ -114,9 +113,16 @@ impl Handler for Paths {
             ["healthz" | "livez" | "readyz", ref check @ ..] => {
                 return self.health(parts[0], &check.join("/"), query);
             }
-            ["openapi", "v2"] => return cached(self.documents.v2(table), JSON, headers),
-            ["openapi", "v3"] => return cached(self.documents.index(table).text.clone(), JSON, headers),
-            ["openapi", "v3", ref rest @ ..] => return self.openapi_v3(rest, query, headers),
+            ["openapi", "v2"] => {
+                let accept: Vec<&str> =
+                    headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+                let Some((kind, protobuf)) = v2_form(&accept) else {
+                    return answer(StatusCode::NOT_ACCEPTABLE, "text/plain", "");
+                };
+                return self.documents.get(table, Which::V2 { protobuf }).await?.answer(kind, headers);
+            }
+            ["openapi", "v3"] => return self.documents.get(table, Which::V3Index).await?.answer(JSON, headers),
+            ["openapi", "v3", ref rest @ ..] => return self.openapi_v3(rest, query, headers).await,
             [".well-known", "openid-configuration"] => Some(json!({
                 "issuer": ISSUER, "jwks_uri": format!("https://{}/openid/v1/jwks", self.it.address),
                 "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
@@ -148,7 +154,7 @@ impl Paths {
         paths
     }
 
-    fn groups(&self, core: bool, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+    async fn groups(&self, core: bool, headers: &HeaderMap) -> Result<Response<Body>, Status> {
         let table = &self.it.caches.table();
         let Some((media, version)) = wants_aggregated(headers) else {
             let document =
@@ -159,42 +165,39 @@ impl Paths {
             return Ok(response);
         };
         let kind = format!("{};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList", media.name());
-        let document = discovery::aggregated(table, core, version);
-        let bytes = match media {
-            Media::Protobuf => protobuf::tree(&document).map_err(Status::internal)?,
-            Media::Json | Media::Yaml => document.to_string().into(),
-        };
-        cached(bytes.into(), &kind, headers)
+        let which = Which::Discovery { core, version, protobuf: media == Media::Protobuf };
+        self.documents.get(table, which).await?.answer(&kind, headers)
     }
 
-    fn openapi_v3(&self, rest: &[&str], query: &str, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+    async fn openapi_v3(
+        &self,
+        rest: &[&str],
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Status> {
         let gv = match *rest {
             ["api", version] => GroupVersion::new("", version.to_owned()),
             ["apis", group, version] => GroupVersion::new(group.to_owned(), version.to_owned()),
             _ => return Err(Status::unknown_path()),
         };
-        let table = self.it.caches.table();
-        let document = || self.documents.v3(&table, &gv).ok_or_else(Status::unknown_path);
-        if let Some(asked) = param(query, "hash") {
+        let table = &self.it.caches.table();
+        let url = self.documents.url(table, &gv).ok_or_else(Status::unknown_path)?;
+        let asked = param(query, "hash");
+        if asked.is_some() && param(url.split_once('?').map_or("", |s| s.1), "hash") != asked {
             // Where the index gives the document another hash, the client is sent there.
-            let index = self.documents.index(&table);
-            let current = index.url(&openapi::v3_path(&gv)).unwrap_or_default();
-            if !current.is_empty()
-                && param(current.split_once('?').map_or("", |s| s.1), "hash") != Some(asked)
-            {
-                let mut response = answer(StatusCode::MOVED_PERMANENTLY, "text/plain", String::new())?;
-                response.headers_mut().insert(LOCATION, current.parse().map_err(Status::internal)?);
-                return Ok(response);
-            }
-            let mut response = cached(document()?, JSON, headers)?;
+            let mut response = answer(StatusCode::MOVED_PERMANENTLY, "text/plain", String::new())?;
+            response.headers_mut().insert(LOCATION, url.parse().map_err(Status::internal)?);
+            return Ok(response);
+        }
+        let mut response = self.documents.get(table, Which::V3(gv)).await?.answer(JSON, headers)?;
+        if asked.is_some() {
             let kept = http::HeaderValue::from_static("public, immutable");
             response.headers_mut().insert(CACHE_CONTROL, kept);
             let year = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_hours(365 * 24));
             let year = year.map_err(Status::internal)?.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
             response.headers_mut().insert(EXPIRES, year.parse().map_err(Status::internal)?);
-            return Ok(response);
         }
-        cached(document()?, JSON, headers)
+        Ok(response)
     }
 
     fn health(&self, base: &str, check: &str, query: &str) -> Result<Response<Body>, Status> {
@@ -293,25 +296,6 @@ fn answer(code: StatusCode, kind: &str, text: impl Into<Bytes>) -> Result<Respon
         .map_err(Status::internal)
 }
 
-/// A document with its digest as entity tag; 304 where the client has it.
-fn cached(text: Bytes, kind: &str, headers: &HeaderMap) -> Result<Response<Body>, Status> {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &text);
-    let tag: String = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
-    let tag = format!("\"{tag}\"");
-    let had = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-    let same = had.flat_map(|v| v.split(',')).any(|t| t.trim() == tag);
-    let mut response = if same {
-        answer(StatusCode::NOT_MODIFIED, kind, String::new())?
-    } else {
-        answer(StatusCode::OK, kind, text)?
-    };
-    let out = response.headers_mut();
-    out.insert(ETAG, tag.parse().map_err(Status::internal)?);
-    out.insert(VARY, http::HeaderValue::from_static("Accept"));
-    out.insert(CACHE_CONTROL, http::HeaderValue::from_static("public"));
-    Ok(response)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,16 +341,5 @@ mod tests {
             assert_eq!(wants_aggregated(&headers), want, "{accept}");
         }
         assert_eq!(wants_aggregated(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn a_document_that_the_client_has_is_not_sent_again() {
-        let document = bytes::Bytes::from_static(b"{}");
-        let first = cached(document.clone(), JSON, &HeaderMap::new()).unwrap();
-        assert_eq!(first.status(), 200);
-        let mut headers = HeaderMap::new();
-        headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
-        assert_eq!(cached(document, JSON, &headers).unwrap().status(), 304);
-        assert_eq!(cached("[]".into(), JSON, &headers).unwrap().status(), 200);
     }
 }
