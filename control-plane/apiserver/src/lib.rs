@@ -20,6 +20,7 @@ pub mod dial;
 pub mod discovery;
 mod documents;
 pub mod endpoints;
+mod eviction;
 mod expiry;
 pub mod hooks;
 mod http;

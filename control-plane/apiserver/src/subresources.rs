@@ -6,11 +6,10 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use skep_api::kinds::pod;
 use skep_api::{GroupVersionKind, Resource, Status};
-use skep_client::{DeleteOptions, Propagation};
 use std::sync::Arc;
 
 /// What a post answers that has no object to show.
-fn success() -> Value {
+pub(crate) fn success() -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 }
 
@@ -19,7 +18,7 @@ fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
 }
 
 /// The row of the pods that are meant, and their name: a binding may also be posted to a collection.
-fn pods(request: &ActionRequest<'_>) -> Result<(Arc<Resource>, String), Status> {
+pub(crate) fn pods(request: &ActionRequest<'_>) -> Result<(Arc<Resource>, String), Status> {
     let table = request.registry.caches().table();
     let row = table.by_kind(&GroupVersionKind::new("", "v1", "Pod")).ok_or_else(Status::unknown_path)?;
     let body_name = text(&request.body, "/metadata/name");
@@ -61,45 +60,10 @@ impl Action for Bind {
     }
 }
 
-/// `pods/eviction`: a deletion that budgets may refuse. There are none yet.
-struct Evict;
-
-#[async_trait]
-impl Action for Evict {
-    async fn perform(&self, request: ActionRequest<'_>) -> Result<Value, Status> {
-        let (row, name) = pods(&request)?;
-        let options = request.body.get("deleteOptions").cloned().unwrap_or_default();
-        let text = |pointer: &str| text(&options, pointer).to_owned();
-        let some = |text: String| Some(text).filter(|t| !t.is_empty());
-        let options = DeleteOptions {
-            grace_period_seconds: options.get("gracePeriodSeconds").and_then(Value::as_i64),
-            uid: some(text("/preconditions/uid")),
-            revision: some(text("/preconditions/resourceVersion"))
-                .map(|r| {
-                    r.parse().map_err(|_| Status::bad_request("preconditions.resourceVersion is no number"))
-                })
-                .transpose()?,
-            propagation: Propagation::parse(&text("/propagationPolicy")),
-            dry_run: request.dry_run,
-        };
-        let call = Call {
-            user: request.user,
-            row: &row,
-            subresource: "",
-            namespace: &request.info.namespace,
-            name: &name,
-            dry_run: request.dry_run,
-            manager: request.manager,
-        };
-        request.registry.delete(&call, &options, &mut Vec::new()).await?;
-        Ok(success())
-    }
-}
-
 /// Registers the posts of this module.
 pub fn register(handlers: &mut Handlers) {
     let bind = Arc::new(Bind);
     handlers.action("", "pods", "binding", bind.clone());
     handlers.action("", "bindings", "", bind);
-    handlers.action("", "pods", "eviction", Arc::new(Evict));
+    handlers.action("", "pods", "eviction", Arc::new(crate::eviction::Evict));
 }
