@@ -8,6 +8,7 @@ mod accounts;
 mod cronjob;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod garbage;
@@ -155,6 +156,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     statefulset::start(&context);
     quota::start(&context);
     daemonset::start(&context);
+    disruption::start(&context);
     endpointslice::start(&context);
     endpoints::start(&context);
     namespace::start(&context);
