@@ -100,23 +100,26 @@ impl Rules {
 
     /// Evaluates all rules on a value of `schema`, which they were compiled from. `old` is the value it comes from.
     pub fn evaluate(&self, schema: &Structural, value: &Value, old: Option<&Value>) -> Verdict {
-        self.evaluate_at(schema, value, old, &Path::default(), BUDGET).0
+        let mut run = Run { budget: BUDGET, verdict: Verdict::default() };
+        let pair = old.map(|old| Pair { schema, new: value, old });
+        // Where the budget ends, an error says so.
+        let _ = run.node(self, schema, value, old, &Path::default(), Ratchet { here: pair, above: None });
+        run.verdict
     }
 
-    /// The same for a value at a place, within a budget of cost units. Returns what is left of it; `None` where it
-    /// was used up.
-    pub fn evaluate_at(
+    /// Evaluates all rules on a value at a place, within a budget of cost units, and lets nothing through. Returns what
+    /// is left of the budget; `None` where it was used up.
+    pub(super) fn evaluate_fresh(
         &self,
         schema: &Structural,
         value: &Value,
         old: Option<&Value>,
         path: &Path,
         budget: u64,
-    ) -> (Verdict, Option<u64>) {
+    ) -> (Vec<FieldError>, Option<u64>) {
         let mut run = Run { budget, verdict: Verdict::default() };
-        let pair = old.map(|old| Pair { schema, new: value, old });
-        let ended = run.node(self, schema, value, old, path, Ratchet { here: pair, above: None });
-        (run.verdict, ended.is_ok().then_some(run.budget))
+        let ended = run.node(self, schema, value, old, path, Ratchet::default());
+        (run.verdict.errors, ended.is_ok().then_some(run.budget))
     }
 }
 

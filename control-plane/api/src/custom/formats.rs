@@ -211,7 +211,7 @@ fn is_isbn10(text: &str) -> bool {
     };
     let Some(digits) = head.chars().map(|c| c.to_digit(10)).collect::<Option<Vec<_>>>() else { return false };
     let sum: u32 = digits.iter().zip(1..).map(|(digit, at)| digit * at).sum();
-    (sum + 10 * last) % 11 == 0
+    (sum + 10 * last).is_multiple_of(11)
 }
 
 fn is_isbn13(text: &str) -> bool {

@@ -142,7 +142,7 @@ pub fn type_name(gvk: &GroupVersionKind) -> String {
 }
 
 /// The schema with defaults of which only that is left which the schema and metadata know.
-fn pruned_defaults(schema: &Structural) -> Structural {
+pub fn pruned_defaults(schema: &Structural) -> Structural {
     let mut out = schema.clone();
     prune_below(&mut out, schema, &mut Vec::new());
     out

@@ -5,6 +5,7 @@
 //! checks, prunes, defaults and applies objects (see [`Guide`]), and the [`Strategy`](crate::Strategy) of its kind.
 //! Rules of `x-kubernetes-validations` are compiled by a [`rules::Compiler`] that the caller brings along.
 
+mod check_defaults;
 mod correlate;
 mod defaults;
 mod definition;
@@ -28,10 +29,11 @@ mod structure;
 mod tests;
 mod values;
 
+pub use check_defaults::validate_defaults;
 pub use defaults::{apply_defaults, drop_nulls};
 pub use definition::{Conversion, Definition, Names, PrinterColumn, Scale, Version};
 pub use evaluate::{Rules, Verdict};
-pub use guide::{Custom, Guide, type_name};
+pub use guide::{Custom, Guide, pruned_defaults, type_name};
 pub use jsonpath::JsonPath;
 pub use lists::validate_lists;
 pub use meta::{Malformed, coerce_embedded, coerce_metadata, validate_embedded};

@@ -43,6 +43,17 @@ impl Pattern {
     pub fn matches(&self, text: &str) -> bool {
         self.compiled.as_ref().is_ok_and(|regex| regex.is_match(text))
     }
+
+    /// The first part of the text that matches.
+    pub fn find<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.compiled.as_ref().ok()?.find(text).map(|found| found.as_str())
+    }
+
+    /// The parts of the text that match, at most so many.
+    pub fn find_all<'t>(&self, text: &'t str, most: usize) -> Vec<&'t str> {
+        let Ok(regex) = &self.compiled else { return Vec::new() };
+        regex.find_iter(text).take(most).map(|found| found.as_str()).collect()
+    }
 }
 
 impl PartialEq for Pattern {

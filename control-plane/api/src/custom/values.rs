@@ -201,7 +201,7 @@ fn of_type(schema: &Structural, value: &Value, path: &str) -> Outcome {
     let whole = matches!(value, Value::Number(n) if matches!(Num::of(n), Num::Float(f) if is_whole(f)));
     let fits = has(found) || (whole && has("integer")) || (found == "integer" && has("number"));
     let textual = value.is_string() || value.is_array();
-    if !textual && !format.is_empty() && !(fits || width == format) {
+    if !(textual || format.is_empty() || fits || width == format) {
         return wrong(format, width);
     }
     if !has("number") && !has("integer") && !format.is_empty() && textual {

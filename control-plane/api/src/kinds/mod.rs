@@ -8,6 +8,7 @@ pub mod admission;
 pub mod apiservice;
 pub mod batch;
 mod columns;
+pub mod custom;
 pub mod data;
 pub mod device;
 pub mod endpoints;

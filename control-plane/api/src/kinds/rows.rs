@@ -220,6 +220,17 @@ const ROWS: &[Row] = &[
         )
     },
     Row {
+        short: &["crd", "crds"],
+        categories: &["api-extensions"],
+        below: &[STATUS],
+        ..row(
+            "apiextensions.k8s.io/v1.CustomResourceDefinition",
+            "customresourcedefinitions",
+            Cluster,
+            of::<super::custom::CustomResourceDefinition>,
+        )
+    },
+    Row {
         categories: &["api-extensions"],
         below: &[STATUS],
         ..row(

@@ -9,6 +9,7 @@ mod webhook;
 
 pub use binding::{MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBinding};
 pub use policy::{MutatingAdmissionPolicy, ValidatingAdmissionPolicy};
+pub(super) use webhook::client;
 pub use webhook::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 
 use crate::names::path_segment;

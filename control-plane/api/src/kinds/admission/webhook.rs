@@ -132,7 +132,7 @@ fn review_versions(errors: &mut Errors, list: &At<'_, '_>, known: bool) {
 }
 
 /// Where a webhook is reached: by URL, or by Service.
-fn client(errors: &mut Errors, at: &At<'_, '_>) {
+pub(in crate::kinds) fn client(errors: &mut Errors, at: &At<'_, '_>) {
     let (url, service) = (at.get("url"), at.get("service"));
     match (url.present(), service.present()) {
         (true, false) => check_url(errors, &url),

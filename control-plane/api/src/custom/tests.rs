@@ -1,1 +1,0 @@
-//! Tables of cases, most of them facts from the tests of upstream.
