@@ -107,6 +107,21 @@ const ROWS: &[Row] = &[
         ..row("v1.Node", "nodes", Cluster, of::<super::node::Node>)
     },
     Row {
+        short: &["pv"],
+        below: &[STATUS],
+        ..row("v1.PersistentVolume", "persistentvolumes", Cluster, of::<super::volume::PersistentVolume>)
+    },
+    Row {
+        short: &["pvc"],
+        below: &[STATUS],
+        ..row(
+            "v1.PersistentVolumeClaim",
+            "persistentvolumeclaims",
+            Namespaced,
+            of::<super::volume::PersistentVolumeClaim>,
+        )
+    },
+    Row {
         short: &["po"],
         categories: &["all"],
         below: &[

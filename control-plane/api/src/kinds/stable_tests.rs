@@ -14,8 +14,6 @@ const MISSING: &[&str] = &[
     "customresourcedefinitions",
     "events.k8s.io/v1 events",
     "horizontalpodautoscalers",
-    "persistentvolumeclaims",
-    "persistentvolumes",
     "poddisruptionbudgets",
 ];
 

@@ -24,20 +24,23 @@ pub(super) fn wanted(request: &WriteRequest<'_>, ingress: &Value) -> bool {
 
 /// Fills in the class.
 pub(super) fn admit(ingress: &mut Value, all: &[Arc<Object>]) {
-    let marked = |class: &Value| {
-        let annotations = class.pointer("/metadata/annotations");
-        annotations.and_then(|all| all.get(DEFAULT_INGRESS_CLASS)).and_then(Value::as_str) == Some("true")
-    };
-    let newest = all
-        .iter()
-        .map(|class| class.value())
-        .filter(|class| marked(class))
-        .map(|class| {
-            let field = |pointer: &str| text(&class, pointer).to_owned();
-            (Reverse(field("/metadata/creationTimestamp")), field("/metadata/name"))
-        })
-        .min();
-    if let (Some((_, name)), Some(spec)) = (newest, ingress.get_mut("spec").and_then(Value::as_object_mut)) {
+    let newest = newest_marked(all, &[DEFAULT_INGRESS_CLASS]);
+    if let (Some(name), Some(spec)) = (newest, ingress.get_mut("spec").and_then(Value::as_object_mut)) {
         spec.insert("ingressClassName".into(), name.into());
     }
+}
+
+/// The newest of the classes that one of the annotations marks; of those made at once the first by name.
+pub(super) fn newest_marked(all: &[Arc<Object>], marks: &[&str]) -> Option<String> {
+    let marked = |class: &Value| {
+        let annotations = class.pointer("/metadata/annotations");
+        let is =
+            |mark: &&str| annotations.and_then(|all| all.get(mark)).and_then(Value::as_str) == Some("true");
+        marks.iter().any(is)
+    };
+    let key = |class: Value| {
+        let field = |pointer: &str| text(&class, pointer).to_owned();
+        (Reverse(field("/metadata/creationTimestamp")), field("/metadata/name"))
+    };
+    all.iter().map(|class| class.value()).filter(marked).map(key).min().map(|(_, name)| name)
 }

@@ -1,7 +1,8 @@
 //! What is filled in, changed or refused before a write is stored, in upstream's order: NamespaceLifecycle, LimitRanger,
 //! ServiceAccount, NodeRestriction, TaintNodesByCondition, PodSecurity, Priority,
-//! DefaultTolerationSeconds, RuntimeClass, DefaultIngressClass, OwnerReferencesPermissionEnforcement, ResourceQuota; and,
-//! where upstream has it in the storage of roles, that nobody gives rights they do not hold.
+//! DefaultTolerationSeconds, DefaultStorageClass, StorageObjectInUseProtection, PersistentVolumeClaimResize, RuntimeClass,
+//! DefaultIngressClass, OwnerReferencesPermissionEnforcement, ResourceQuota; and, where upstream has it in the storage of
+//! roles, that nobody gives rights they do not hold.
 
 mod classes;
 mod escalation;
@@ -15,6 +16,7 @@ mod priority;
 mod quota;
 mod runtime;
 mod service_account;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod tolerations;
@@ -138,6 +140,10 @@ impl Admission for BuiltIn {
         if classes::wanted(request, new) {
             classes::admit(new, &self.all(classes::GROUP, "ingressclasses", None));
         }
+        if storage::wants_class(request, new) {
+            storage::default_class(new, &self.all(storage::GROUP, "storageclasses", None));
+        }
+        storage::protect(request, new);
         escalation::admit(request, new, old, &self.authorizer)
     }
 
@@ -163,6 +169,10 @@ impl Admission for BuiltIn {
         podsecurity::check_namespace(request, new, old, pods, warnings)?;
         if runtime::concerns(request) {
             runtime::check(request, new, self.runtime_class(new)?.as_deref())?;
+        }
+        if let Some(class) = storage::grows(request, new, old) {
+            let class = self.find(storage::GROUP, "storageclasses", "", class)?;
+            storage::may_grow(request, old, class.as_deref())?;
         }
         owners::check(request, new, old, &self.caches.table(), &self.authorizer)
     }

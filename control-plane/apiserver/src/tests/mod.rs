@@ -7,6 +7,7 @@ mod live;
 mod quotas;
 mod requests;
 mod secure;
+mod storage;
 mod watches;
 
 use crate::Handlers;

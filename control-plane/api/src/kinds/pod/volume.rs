@@ -259,6 +259,12 @@ fn details(errors: &mut Errors, at: &At<'_, '_>, kind: &str, is_pod: bool) {
                 errors.required_text(&secret.get("name"), |name| dns1123_subdomain(name, false));
             }
         }
+        "ephemeral" => {
+            let template = at.get("volumeClaimTemplate");
+            if template.present() {
+                crate::kinds::volume::check_claim_spec(errors, &template.get("spec"));
+            }
+        }
         "image" => {
             let reference = at.get("reference");
             if is_pod && reference.text().is_empty() {
