@@ -33,15 +33,33 @@ impl TestCluster {
     /// # Errors
     /// When it cannot be started.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        self.kubectl_in(&[], arguments, input)
+    }
+
+    /// As [`TestCluster::kubectl_with`], with these variables in kubectl's environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn kubectl_in(
+        &self,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<Output> {
         let mut command = self.kubectl_command(arguments);
+        command.envs(environment.iter().copied());
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .context("kubectl")?;
-        child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
+        let mut stdin = child.stdin.take().context("stdin")?;
+        let input = input.to_owned();
+        // Beside reading: kubectl may answer before it has read everything. One that ends early stops the writing.
+        let typing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
         let output = child.wait_with_output()?;
+        let _ = typing.join();
         Ok(Output {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -82,9 +100,23 @@ impl TestCluster {
     /// # Errors
     /// When it cannot be started.
     pub fn kubectl_background(&self, arguments: &[&str], file: &str) -> Result<Child> {
+        self.kubectl_background_in(&[], arguments, file)
+    }
+
+    /// As [`TestCluster::kubectl_background`], with these variables in kubectl's environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn kubectl_background_in(
+        &self,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+        file: &str,
+    ) -> Result<Child> {
         let out = File::create(self.config.dir.join(file))?;
         let errors = File::create(self.config.dir.join(format!("{file}.err")))?;
         self.kubectl_command(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(errors)
