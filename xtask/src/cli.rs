@@ -116,6 +116,9 @@ enum Task {
         /// Directory of the cluster [default: target/cluster].
         #[arg(long)]
         dir: Option<PathBuf>,
+        /// Folder with another implementation's programs (for `api`: kube-apiserver and etcd), measured in the same run.
+        #[arg(long)]
+        against: Option<PathBuf>,
     },
 }
 
@@ -176,7 +179,9 @@ fn run(task: Task) -> Result<ExitCode> {
             println!("tidy");
         }
         Task::Conformance(args) => return conformance::run(&layout, &args),
-        Task::Bench { target, json, dir } => return bench::run(&layout, &at(dir), target.as_deref(), json),
+        Task::Bench { target, json, dir, against } => {
+            return bench::run(&layout, &at(dir), target.as_deref(), against.as_deref(), json);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

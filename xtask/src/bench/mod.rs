@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures against goals. A bench that misses a goal makes the command fail.
 
+mod api;
 mod idle;
 mod start;
 mod store;
@@ -35,6 +36,8 @@ pub enum Goal {
     None,
     /// Less than.
     Below(f64),
+    /// More than.
+    Above(f64),
 }
 
 impl Figure {
@@ -44,6 +47,7 @@ impl Figure {
         let (goal, met) = match goal {
             Goal::None => (None, None),
             Goal::Below(limit) => (Some(format!("< {limit}")), Some(value < limit)),
+            Goal::Above(limit) => (Some(format!("> {limit}")), Some(value > limit)),
         };
         Figure { name: name.to_owned(), value, unit: unit.to_owned(), goal, met }
     }
@@ -55,6 +59,8 @@ pub struct Place<'a> {
     pub layout: &'a Layout,
     /// Directory of the cluster, for benches that measure a running one.
     pub dir: &'a Path,
+    /// Folder with another implementation's programs, to be measured in the same run.
+    pub against: Option<&'a Path>,
 }
 
 /// A bench.
@@ -65,6 +71,11 @@ struct Bench {
 }
 
 const BENCHES: &[Bench] = &[
+    Bench {
+        name: "api",
+        about: "processor time, rates and memory of the API server; with --against DIR beside kube-apiserver and etcd",
+        run: api::run,
+    },
     Bench {
         name: "idle",
         about: "memory and CPU of server and agent, five minutes after `up`, the demo running",
@@ -86,7 +97,13 @@ const BENCHES: &[Bench] = &[
 ///
 /// # Errors
 /// A bench that does not exist or cannot measure.
-pub fn run(layout: &Layout, dir: &Path, target: Option<&str>, json: bool) -> Result<ExitCode> {
+pub fn run(
+    layout: &Layout,
+    dir: &Path,
+    target: Option<&str>,
+    against: Option<&Path>,
+    json: bool,
+) -> Result<ExitCode> {
     let Some(target) = target else {
         let mut table = Table::new(&["BENCH", "MEASURES"]);
         for bench in BENCHES {
@@ -99,7 +116,7 @@ pub fn run(layout: &Layout, dir: &Path, target: Option<&str>, json: bool) -> Res
         let known: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
         bail!("no bench {target}; there are {}", known.join(", "));
     };
-    let figures = (bench.run)(&Place { layout, dir })?;
+    let figures = (bench.run)(&Place { layout, dir, against })?;
     if json {
         for figure in &figures {
             println!("{}", serde_json::to_string(figure)?);
@@ -151,6 +168,8 @@ mod tests {
     fn a_goal_is_met_below_its_limit_only() {
         assert_eq!(Figure::new("a", 1.0, "s", Goal::Below(1.0)).met, Some(false));
         assert_eq!(Figure::new("a", 0.9, "s", Goal::Below(1.0)).met, Some(true));
+        assert_eq!(Figure::new("a", 0.9, "", Goal::Above(1.0)).met, Some(false));
+        assert_eq!(Figure::new("a", 1.1, "", Goal::Above(1.0)).goal.as_deref(), Some("> 1"));
         let free = Figure::new("a", 9.0, "s", Goal::None);
         assert_eq!((free.goal, free.met), (None, None));
     }

@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-abi", &[]),
     ("skep-api", &[]),
     ("skep-store", &[]),
+    ("skep-cel", &["skep-api"]),
     ("skep-client", &["skep-api"]),
     ("skep-streams", &[]),
     ("skep-apiserver", &["skep-api", "skep-client", "skep-store", "skep-streams"]),
@@ -28,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-observe", &["skep-abi", "skep-dataplane"]),
     ("skep-agent", &["skep-api", "skep-client", "skep-dataplane", "skep-observe", "skep-pods"]),
     ("skep-cni", &[]),
-    ("skep-bench", &["skep-store"]),
+    ("skep-bench", &["skep-client", "skep-store"]),
     ("skep-images", &[]),
     ("xtask", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "skep-observe"]),
     ("skep-tests", &["skep-api", "skep-client", "skep-images", "xtask"]),
@@ -37,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Libraries a crate must not depend on directly, with the reason.
 const FOREIGN: &[(&str, &[&str], &str)] = &[
     ("skep-api", &["tokio", "hyper", "k8s-openapi", "openraft", "sled"], "the object model does no I/O"),
+    ("skep-cel", &["tokio", "hyper", "k8s-openapi"], "expressions only compute"),
     ("skep-store", &["hyper", "k8s-openapi", "axum"], "the store knows keys and bytes only"),
     ("skep-abi", &["tokio", "serde", "aya"], "both sides of eBPF share it, one of them without an allocator"),
     (

@@ -8,6 +8,7 @@ const LONGEST: usize = 800;
 /// Code that only computes: no clock, no runtime, no waiting. A row is the beginning of paths, of which some must exist.
 const PURE: &[&str] = &[
     "control-plane/api/src/",
+    "control-plane/cel/src/",
     "control-plane/controllers/src/deployment/model.rs",
     "control-plane/controllers/src/deployment/plan",
     "control-plane/controllers/src/deployment/rollout.rs",
