@@ -1,5 +1,7 @@
 //! Rules for names (`k8s.io/apimachinery/pkg/util/validation`): each returns what is wrong, for people.
 
+use std::borrow::Cow;
+
 const LABEL_MAX: usize = 63;
 const SUBDOMAIN_MAX: usize = 253;
 
@@ -8,8 +10,12 @@ fn alnum(b: u8) -> bool {
 }
 
 /// A name that ends in `-` may be a prefix that a suffix is put behind (`generateName`).
-fn unprefixed(name: &str, prefix: bool) -> &str {
-    if prefix { name.strip_suffix('-').unwrap_or(name) } else { name }
+fn unprefixed(name: &str, prefix: bool) -> Cow<'_, str> {
+    // The last two characters count as one letter: upstream takes `a.-` for a name too.
+    match name.strip_suffix('-').and_then(|rest| rest.get(..rest.len().checked_sub(1)?)) {
+        Some(rest) if prefix => format!("{rest}a").into(),
+        _ => name.into(),
+    }
 }
 
 fn is_label(text: &str) -> bool {
@@ -21,6 +27,7 @@ fn is_label(text: &str) -> bool {
 /// DNS-1123 label: at most 63 of `[a-z0-9-]`, alphanumeric at both ends.
 pub fn dns1123_label(name: &str, prefix: bool) -> Vec<String> {
     let name = unprefixed(name, prefix);
+    let name = &*name;
     let mut errors = Vec::new();
     if name.len() > LABEL_MAX {
         errors.push(format!("must be no more than {LABEL_MAX} bytes"));
@@ -39,6 +46,7 @@ pub fn dns1123_label(name: &str, prefix: bool) -> Vec<String> {
 /// DNS-1123 subdomain: labels joined by dots, at most 253 bytes.
 pub fn dns1123_subdomain(name: &str, prefix: bool) -> Vec<String> {
     let name = unprefixed(name, prefix);
+    let name = &*name;
     let mut errors = Vec::new();
     if name.len() > SUBDOMAIN_MAX {
         errors.push(format!("must be no more than {SUBDOMAIN_MAX} bytes"));
@@ -57,6 +65,7 @@ pub fn dns1123_subdomain(name: &str, prefix: bool) -> Vec<String> {
 /// DNS-1035 label: as DNS-1123, but starting with a letter.
 pub fn dns1035_label(name: &str, prefix: bool) -> Vec<String> {
     let name = unprefixed(name, prefix);
+    let name = &*name;
     let mut errors = Vec::new();
     if name.len() > LABEL_MAX {
         errors.push(format!("must be no more than {LABEL_MAX} bytes"));
@@ -99,6 +108,7 @@ mod tests {
         }
         assert!(!dns1123_label("a.b", false).is_empty());
         assert!(dns1123_subdomain("web-", true).is_empty());
+        assert!(dns1123_subdomain("web.-", true).is_empty() && !dns1123_subdomain("-", true).is_empty());
         assert!(!dns1123_label(&"a".repeat(64), false).is_empty());
         assert!(!dns1035_label("1a", false).is_empty());
         assert!(path_segment("system:node", false).is_empty());
