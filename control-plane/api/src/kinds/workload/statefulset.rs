@@ -3,6 +3,7 @@
 use super::{above_all, is_zero, number_or_percent, template};
 use crate::field::FieldError;
 use crate::kinds::columns::{age, container_cells, containers, count, name};
+use crate::kinds::volume;
 use crate::names::dns1123_label;
 use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
@@ -62,6 +63,9 @@ impl Strategy for StatefulSet {
         let root = At::root(object);
         let spec = root.get("spec");
         errors.optional_text(&spec.get("serviceName"), |name| dns1123_label(name, false));
+        for claim in spec.get("volumeClaimTemplates").items() {
+            volume::check_claim_spec(&mut errors, &claim.get("spec"));
+        }
         errors.done()
     }
 
@@ -337,6 +341,9 @@ mod tests {
         }
         let named = set(&json!({"serviceName": "a.b"}));
         assert!(shown(&StatefulSet.validate_create(&named)).starts_with("spec.serviceName: Invalid value"));
+        let bare = set(&json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}]}));
+        let text = shown(&StatefulSet.validate_create(&bare));
+        assert!(text.starts_with("spec.volumeClaimTemplates[0].spec.accessModes: Required value"), "{text}");
     }
 
     #[test]
