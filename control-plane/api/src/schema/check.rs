@@ -58,7 +58,7 @@ pub fn check(
     let given_up = gives_ownership_up(value);
     let unknown = inspect(schema, value).map_err(&refuse)?;
     give_ownership_up(value, given_up);
-    warnings(duplicates, &unknown, validation).map_err(refuse)
+    warnings(schema, duplicates, &unknown, validation).map_err(refuse)
 }
 
 /// Whether `managedFields` are an empty list, which unlike other empty lists is not the same as none: it asks for all
@@ -90,7 +90,7 @@ pub fn check_patched(
     let given_up = gives_ownership_up(value);
     let unknown = inspect(schema, value).map_err(&refuse)?;
     give_ownership_up(value, given_up);
-    warnings(duplicates, &unknown, validation).map_err(refuse)
+    warnings(schema, duplicates, &unknown, validation).map_err(refuse)
 }
 
 /// Checks and cleans a tree of any type of the schema set. Returns the paths of unknown fields, which have
@@ -107,14 +107,20 @@ pub fn inspect(schema: Schema<'_>, value: &mut Value) -> Result<Vec<String>, Str
     Ok(unknown)
 }
 
+/// Kinds of Go find both while they read, and those of definitions what is unknown when all is read. Which of the first
+/// come first in a body is not known any more: unknown fields then.
 fn warnings(
+    schema: Schema<'_>,
     duplicates: &[String],
     unknown: &[String],
     validation: FieldValidation,
 ) -> Result<Checked, String> {
-    let duplicates = duplicates.iter().map(|path| format!("duplicate field {path:?}"));
-    let all: Vec<String> =
-        duplicates.chain(unknown.iter().map(|path| format!("unknown field {path:?}"))).collect();
+    let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
+    let duplicates = duplicates.iter().cloned();
+    let all: Vec<String> = match schema.set().guide() {
+        Some(_) => duplicates.chain(unknown).collect(),
+        None => unknown.chain(duplicates).collect(),
+    };
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(all),

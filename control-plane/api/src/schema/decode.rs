@@ -54,7 +54,8 @@ impl DecodeError {
 pub struct Decoded {
     /// The tree; of a key that stands twice, the last value.
     pub value: Value,
-    /// Paths of keys that stand twice, as in `spec.containers[0].name`.
+    /// What is to be said of keys that stand twice: `duplicate field "spec.containers[0].name"` in JSON, `line 3: key
+    /// "name" already set in map` in YAML.
     pub duplicates: Vec<String>,
 }
 
@@ -71,7 +72,8 @@ pub fn decode(body: &[u8], format: Format) -> Result<Decoded, DecodeError> {
                     if error.is_eof() { "unexpected end of JSON input".into() } else { error.to_string() };
                 DecodeError::Json(why)
             })?;
-            Ok(Decoded { value, duplicates })
+            let say = |path: String| format!("duplicate field {path:?}");
+            Ok(Decoded { value, duplicates: duplicates.into_iter().map(say).collect() })
         }
         Format::Yaml => {
             let text = std::str::from_utf8(body).map_err(|error| DecodeError::Yaml(error.to_string()))?;
@@ -185,9 +187,11 @@ mod tests {
     fn keys_that_stand_twice_are_named_with_their_path() {
         let json = br#"{"a":1,"s":{"c":[{},{"n":1,"n":2,"n":3}]},"a":2}"#;
         let decoded = decode(json, Format::Json).unwrap();
-        assert_eq!(decoded.duplicates, ["s.c[1].n", "a"]);
+        assert_eq!(decoded.duplicates, ["duplicate field \"s.c[1].n\"", "duplicate field \"a\""]);
         assert_eq!(decoded.value, json!({"a": 2, "s": {"c": [{}, {"n": 3}]}}));
-        assert_eq!(decode(b"a: 1\na: 2\n", Format::Yaml).unwrap().duplicates, ["a"]);
+        let yaml = decode(b"a: 1\nb:\n- c: 1\n  c: 2\na: 2\n", Format::Yaml).unwrap();
+        let expected = ["line 4: key \"c\" already set in map", "line 5: key \"a\" already set in map"];
+        assert_eq!(yaml.duplicates, expected);
     }
 
     #[test]

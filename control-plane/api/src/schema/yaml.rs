@@ -4,7 +4,6 @@
 //! mean what they mean to Kubernetes' own YAML library, which is YAML 1.1: `yes` and `on` are booleans.
 
 use super::decode::Decoded;
-use super::message::prefix;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
@@ -26,6 +25,7 @@ pub(super) fn load(text: &str) -> Result<Decoded, String> {
         anchors: HashMap::new(),
         copied: 0,
         duplicates: Vec::new(),
+        line: 0,
     };
     let mut value = None;
     loop {
@@ -44,12 +44,17 @@ struct Loader<'a> {
     anchors: HashMap<usize, Value>,
     copied: usize,
     duplicates: Vec<String>,
+    /// Where the last event begins, from 1.
+    line: usize,
 }
 
 impl<'a> Loader<'a> {
     fn next(&mut self) -> Result<Event<'a>, String> {
         match self.parser.next_event() {
-            Some(Ok((event, _))) => Ok(event),
+            Some(Ok((event, span))) => {
+                self.line = span.start.line();
+                Ok(event)
+            }
             Some(Err(error)) => Err(error.to_string()),
             None => Ok(Event::StreamEnd),
         }
@@ -101,10 +106,7 @@ impl<'a> Loader<'a> {
             if matches!(event, Event::SequenceEnd) {
                 return Ok(Value::Array(list));
             }
-            let known = self.duplicates.len();
-            let value = self.node(event, depth + 1)?;
-            prefix(&mut self.duplicates, known, || format!("[{}]", list.len()));
-            list.push(value);
+            list.push(self.node(event, depth + 1)?);
         }
     }
 
@@ -120,6 +122,7 @@ impl<'a> Loader<'a> {
                 }
                 return Ok(Value::Object(map));
             }
+            let line = self.line;
             let merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
             let key = match self.node(event, depth + 1)? {
                 Value::String(text) => text,
@@ -128,15 +131,13 @@ impl<'a> Loader<'a> {
                 other => other.to_string(),
             };
             let event = self.next()?;
-            let known = self.duplicates.len();
             let value = self.node(event, depth + 1)?;
             if merge {
                 merge_in(&mut merged, value)?;
                 continue;
             }
-            prefix(&mut self.duplicates, known, || key.clone());
-            if map.contains_key(&key) && !self.duplicates.contains(&key) {
-                self.duplicates.push(key.clone());
+            if map.contains_key(&key) {
+                self.duplicates.push(format!("line {line}: key {key:?} already set in map"));
             }
             map.insert(key, value);
         }
