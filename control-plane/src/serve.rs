@@ -2,6 +2,7 @@
 
 use crate::flags::Serve;
 use anyhow::Context;
+use skep_api::custom::rules::NoRules;
 use skep_api::kinds::ResourceTable;
 use skep_apiserver::admission::BuiltIn;
 use skep_apiserver::alloc::{Cidr, Services};
@@ -11,7 +12,7 @@ use skep_apiserver::cache::Caches;
 use skep_apiserver::dial::Dialer;
 use skep_apiserver::endpoints::{Check, Endpoints};
 use skep_apiserver::pki::{self, Pki, ServingNames};
-use skep_apiserver::{ApiServer, Handlers, Limits, Parts, UserInfo, bootstrap, discovery, tls};
+use skep_apiserver::{ApiServer, Handlers, Limits, Parts, UserInfo, bootstrap, custom, discovery, tls};
 use skep_client::{Client, Collection};
 use skep_controllers::ManagedResource;
 use skep_store::Store;
@@ -83,6 +84,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         handlers,
         limits: Limits::default(),
     });
+    custom::start(&server, Arc::new(NoRules)).await?;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.clone().serve(listener, tls, until(stopped.clone())));
     tracing::info!(%advertise, port, "serving");
@@ -96,8 +98,8 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         advertise,
         port,
         service_ip: service_range.first(),
-        ca_pem: pki.ca_pem().to_owned(),
         service_range: service_range.to_string(),
+        ca_pem: pki.ca_pem().to_owned(),
     };
     let controllers = controllers_config(&flags, &pki, managed(server.registry().caches().clone()));
     let rooms = tokio::spawn(start_rooms(server, ours, controllers, health.clone()));
@@ -135,8 +137,8 @@ async fn start_rooms(
         tokio::time::sleep(RETRY).await;
     }
     health.bootstrapped.store(true, Ordering::Relaxed);
-    let clients = server.clone();
     tokio::spawn(skep_apiserver::apiservices::keep(client, server.registry().caches().clone()));
+    let clients = server.clone();
     let client_for = move |name: &'static str| -> Arc<dyn Client> { clients.local_client(controller(name)) };
     tokio::spawn(skep_scheduler::run(server.local_client(UserInfo::new("system:kube-scheduler", &[]))));
     skep_controllers::start(Arc::new(client_for), controllers).await;

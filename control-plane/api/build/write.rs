@@ -12,6 +12,7 @@ pub(crate) struct Written {
 }
 
 const META: &str = "io.k8s.apimachinery.pkg";
+const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg";
 
 /// Types that are no structures, by the last part of their name.
 const SPECIAL: &[(&str, &str)] = &[
@@ -21,6 +22,7 @@ const SPECIAL: &[(&str, &str)] = &[
     ("apis.meta.v1.MicroTime", "Node::MicroTime"),
     ("apis.meta.v1.FieldsV1", "Node::Free"),
     ("runtime.RawExtension", "Node::Free"),
+    ("apis.apiextensions.v1.JSON", "Node::Any"),
 ];
 
 struct Writer<'a> {
@@ -84,7 +86,8 @@ impl<'a> Writer<'a> {
         let empty = Fact::default();
         let fact = facts.0.get(name).unwrap_or(&empty);
         used.insert(name.to_owned());
-        let special = name.strip_prefix(META).map(|rest| rest.trim_start_matches('.'));
+        let special = name.strip_prefix(META).or_else(|| name.strip_prefix(EXTENSIONS));
+        let special = special.map(|rest| rest.trim_start_matches('.'));
         let special = SPECIAL.iter().find(|s| Some(s.0) == special);
         let properties = definition.get("properties").and_then(Value::as_object);
         let shape = match (special, properties) {

@@ -2,6 +2,7 @@
 
 use crate::custom::Scale;
 use crate::field::FieldError;
+use crate::patch::PatchType;
 use crate::schema::{self, Checked, FieldValidation, Schema, Schemas};
 use crate::status::Status;
 use serde_json::Value;
@@ -486,6 +487,11 @@ impl Resource {
             Some(custom) if !custom.list_kind.is_empty() => custom.list_kind.clone(),
             _ => format!("{}List", self.gvk.kind).into(),
         }
+    }
+
+    /// The media types of patches that are taken. What a strategic merge does, no client said of a custom kind.
+    pub fn patches(&self) -> &'static [&'static str] {
+        if self.custom.is_some() { &PatchType::OF_CUSTOM } else { &PatchType::MEDIA_TYPES }
     }
 
     /// Whether discovery tells of it. What is not told of may still be asked for.

@@ -181,7 +181,8 @@ impl Client for LocalClient {
             return Ok(written.object);
         }
         let kind = PatchType::parse(media_type)
-            .ok_or_else(|| Status::unsupported_media_type(&PatchType::MEDIA_TYPES))?;
+            .filter(|_| row.patches().contains(&media_type))
+            .ok_or_else(|| Status::unsupported_media_type(row.patches()))?;
         let written = self.server.patch_object(&call, kind, patch.body(), ignore, &mut warnings).await?;
         log(&warnings, &info);
         Ok(written.object)

@@ -69,8 +69,10 @@ enum Place {
 impl Target {
     /// Reads a `clientConfig`.
     pub fn read(config: &Value) -> Result<Self, CallError> {
-        let text = |tree: &Value, key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let malformed = |why: &dyn std::fmt::Display| CallError::Config(format!("unusable clientConfig: {why}"));
+        let text =
+            |tree: &Value, key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let malformed =
+            |why: &dyn std::fmt::Display| CallError::Config(format!("unusable clientConfig: {why}"));
         let bundle = base64::engine::general_purpose::STANDARD.decode(text(config, "caBundle"));
         let authorities = bundle.map_err(|e| malformed(&e))?.trim_ascii().to_vec();
         if let Some(service) = config.get("service").filter(|s| !s.is_null()) {
@@ -121,7 +123,12 @@ impl Webhooks {
     }
 
     /// Posts a question and answers what came back.
-    pub async fn call(&self, target: &Target, question: &Value, timeout: Duration) -> Result<Value, CallError> {
+    pub async fn call(
+        &self,
+        target: &Target,
+        question: &Value,
+        timeout: Duration,
+    ) -> Result<Value, CallError> {
         let (host, port, path) = target.parts();
         let url = format!("https://{host}:{port}{path}");
         match tokio::time::timeout(timeout, self.exchange(target, question, &url)).await {
@@ -132,7 +139,8 @@ impl Webhooks {
 
     async fn exchange(&self, target: &Target, question: &Value, url: &str) -> Result<Value, CallError> {
         let (host, port, path) = target.parts();
-        let broken = |why: &dyn std::fmt::Display| CallError::Connect { url: url.into(), why: why.to_string() };
+        let broken =
+            |why: &dyn std::fmt::Display| CallError::Connect { url: url.into(), why: why.to_string() };
         let stream = match &target.place {
             Place::Url(_) => TcpStream::connect((host.as_str(), port)).await,
             Place::Service { namespace, name, port, .. } => {
@@ -196,7 +204,8 @@ mod tests {
     fn where_a_webhook_is() {
         let parts = |config: Value| Target::read(&config).map(|t| t.parts());
         assert_eq!(
-            parts(json!({"service": {"namespace": "d", "name": "s", "path": "/crdconvert", "port": 9443}})).unwrap(),
+            parts(json!({"service": {"namespace": "d", "name": "s", "path": "/crdconvert", "port": 9443}}))
+                .unwrap(),
             ("s.d.svc".into(), 9443, "/crdconvert".into())
         );
         assert_eq!(

@@ -13,7 +13,12 @@ const MAPS: [&str; 3] = ["properties", "patternProperties", "definitions"];
 const LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 
 /// The types of a custom row: that of its objects and that of their lists, by name.
-pub(super) fn components(row: &Resource, name: &str, schemas: &Schemas, version: Version) -> Vec<(String, Value)> {
+pub(super) fn components(
+    row: &Resource,
+    name: &str,
+    schemas: &Schemas,
+    version: Version,
+) -> Vec<(String, Value)> {
     let list = GroupVersionKind { kind: row.list_kind(), ..row.gvk.clone() };
     vec![
         (name.to_owned(), object(row, schemas, version)),
@@ -62,8 +67,13 @@ fn list_of(row: &Resource, name: &str, gvk: &GroupVersionKind, schemas: &Schemas
         "properties": {"items": {"type": "array", "description": about, "items": version.reference(name)}},
         "x-kubernetes-group-version-kind": [gvk_value(gvk)],
     });
-    meta(&mut out, "ListMeta", "Standard list metadata. More info: \
-        https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds", version);
+    meta(
+        &mut out,
+        "ListMeta",
+        "Standard list metadata. More info: \
+        https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+        version,
+    );
     type_meta(&mut out, schemas, &[]);
     if let Some(map) = out.as_object_mut() {
         selectable(map, row);
@@ -73,7 +83,8 @@ fn list_of(row: &Resource, name: &str, gvk: &GroupVersionKind, schemas: &Schemas
 
 fn selectable(out: &mut Map<String, Value>, row: &Resource) {
     if !row.selectable_fields.is_empty() {
-        let fields: Vec<Value> = row.selectable_fields.iter().map(|path| json!({"fieldPath": path})).collect();
+        let fields: Vec<Value> =
+            row.selectable_fields.iter().map(|path| json!({"fieldPath": path})).collect();
         out.insert("x-kubernetes-selectable-fields".into(), fields.into());
     }
 }
@@ -139,7 +150,8 @@ fn simplify(schema: &mut Value) {
             map.remove("properties");
         }
         let kind = map.get("type").and_then(Value::as_str);
-        let unread = (kind == Some("array") && !map.contains_key("items")) || (open && kind == Some("object"));
+        let unread =
+            (kind == Some("array") && !map.contains_key("items")) || (open && kind == Some("object"));
         if unread {
             map.remove("type");
         }
@@ -147,7 +159,8 @@ fn simplify(schema: &mut Value) {
         let properties = map.get("properties").cloned().unwrap_or_default();
         let drop_all = nullable(map.get("additionalProperties"));
         if let Some(required) = map.get_mut("required").and_then(Value::as_array_mut) {
-            required.retain(|name| !drop_all && !nullable(name.as_str().and_then(|name| properties.get(name))));
+            required
+                .retain(|name| !drop_all && !nullable(name.as_str().and_then(|name| properties.get(name))));
             if required.is_empty() {
                 map.remove("required");
             }
@@ -275,7 +288,10 @@ mod tests {
         embedded(&mut schema, Schemas::builtin(), Version::V3);
         let template = &schema["properties"]["template"];
         assert_eq!(template["required"], json!(["kind", "apiVersion"]));
-        assert_eq!(template["properties"]["metadata"]["allOf"][0]["$ref"], format!("#/components/schemas/{META}.ObjectMeta"));
+        assert_eq!(
+            template["properties"]["metadata"]["allOf"][0]["$ref"],
+            format!("#/components/schemas/{META}.ObjectMeta")
+        );
         assert!(template["properties"]["kind"]["description"].as_str().unwrap().starts_with("kind is"));
         assert!(schema["properties"].get("kind").is_none());
     }

@@ -165,9 +165,8 @@ impl Writer {
 
     fn components(&mut self, all: &[&Resource], own: &[&Resource], schemas: &Schemas, version: Version) {
         let kinds = kinds(all, own, schemas);
-        let more =
-            ["DeleteOptions", "Patch", "Status", "APIResourceList", "ObjectMeta", "ListMeta"]
-                .map(|name| format!("{META}.{name}"));
+        let more = ["DeleteOptions", "Patch", "Status", "APIResourceList", "ObjectMeta", "ListMeta"]
+            .map(|name| format!("{META}.{name}"));
         let roots = kinds.keys().chain(&more).filter_map(|name| schemas.get(name));
         let types = component::reachable(schemas, roots.collect::<Vec<Schema<'_>>>());
         let none: &[Value] = &[];
@@ -182,7 +181,8 @@ impl Writer {
                 let kinds = kinds.get(this.name.as_ref()).map_or(none, Vec::as_slice);
                 (this.name.to_string(), component::component(schemas, this, version, kinds))
             });
-        let customs = own.iter().filter_map(|row| Some(custom::components(row, custom_type(row)?, schemas, version)));
+        let customs =
+            own.iter().filter_map(|row| Some(custom::components(row, custom_type(row)?, schemas, version)));
         self.object(each.chain(customs.flatten()));
     }
 }

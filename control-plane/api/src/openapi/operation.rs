@@ -1,7 +1,6 @@
 //! Paths and operations of a resource.
 
 use super::component::{Version, gvk_value};
-use crate::patch::PatchType;
 use crate::resource::{GroupVersion, GroupVersionKind, Resource};
 use serde_json::{Map, Value, json};
 
@@ -85,6 +84,8 @@ struct About<'a> {
     body: Option<&'a str>,
     /// Kind of lists.
     list_kind: &'a str,
+    /// Media types of patches.
+    patches: &'static [&'static str],
     /// `NamespacedPodStatus`: the tail of the operation id.
     tail: String,
     namespaced: bool,
@@ -120,6 +121,7 @@ pub(super) fn paths(row: &Resource, version: Version, type_of: TypeOf<'_>) -> Ve
         gvk: &row.gvk,
         body: body.as_deref(),
         list_kind: &list_kind,
+        patches: row.patches(),
         tail,
         namespaced,
         named,
@@ -148,6 +150,7 @@ pub(super) fn paths(row: &Resource, version: Version, type_of: TypeOf<'_>) -> Ve
             gvk: &sub.kind,
             body: body.as_deref(),
             list_kind: &list_kind,
+            patches: row.patches(),
             tail: format!("{prefix}{kind}{}", camel(&sub.name)),
             namespaced,
             named: true,
@@ -231,7 +234,7 @@ fn operation(about: &About<'_>, action: Action, name: &str, word: &str, text: &s
         Action::Delete | Action::DeleteCollection => Some(format!("{META}.DeleteOptions")),
         Action::List | Action::Get => None,
     };
-    let media: &[&str] = if action == Action::Patch { &PatchType::MEDIA_TYPES } else { &["*/*"] };
+    let media: &[&str] = if action == Action::Patch { about.patches } else { &["*/*"] };
     let mut parameters = parameters;
     match (about.version, body) {
         (_, None) => {}

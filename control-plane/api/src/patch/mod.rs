@@ -34,6 +34,10 @@ impl PatchType {
         Self::APPLY,
     ];
 
+    /// Those that custom kinds take.
+    pub const OF_CUSTOM: [&str; 3] =
+        ["application/json-patch+json", "application/merge-patch+json", Self::APPLY];
+
     /// The type of a media type (without parameters).
     pub fn parse(media_type: &str) -> Option<Self> {
         match media_type {

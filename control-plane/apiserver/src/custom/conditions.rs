@@ -414,7 +414,8 @@ mod tests {
 
     #[test]
     fn a_webhook_needs_certificates_that_are_some() {
-        let bundle = |text: &str| json!({"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": text}}}}});
+        let bundle =
+            |text: &str| json!({"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": text}}}}});
         assert!(!has_bad_authority(&json!({})));
         assert!(!has_bad_authority(&bundle("IAo=")));
         assert!(has_bad_authority(&bundle("aGFsbG8=")));

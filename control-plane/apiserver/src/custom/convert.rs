@@ -109,7 +109,8 @@ async fn ask(
     let gvk = GroupVersionKind { group: from.group, version: from.version, kind: kind.into() };
     let failed = |why: &dyn std::fmt::Display| format!("conversion webhook for {gvk} failed: {why}");
     let target = target.as_ref().map_err(|why| failed(why))?;
-    let version = review::version(reviews).ok_or_else(|| "no supported conversion review versions".to_owned())?;
+    let version =
+        review::version(reviews).ok_or_else(|| "no supported conversion review versions".to_owned())?;
     let uid = uuid::Uuid::new_v4().to_string();
     let question = review::ask(version, &uid, sent, desired);
     let answer = webhooks.call(target, &question, TIMEOUT).await.map_err(|e| failed(&e))?;

@@ -32,7 +32,9 @@ impl Finalizer {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(status) if status.is_not_found() => return,
-                Err(status) => tracing::warn!(name, %status, "the objects of a definition are not deleted yet"),
+                Err(status) => {
+                    tracing::warn!(name, %status, "the objects of a definition are not deleted yet")
+                }
             }
             tokio::time::sleep(AGAIN).await;
         }

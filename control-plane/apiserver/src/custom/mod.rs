@@ -9,6 +9,8 @@ mod convert;
 mod finalize;
 mod review;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use crate::cache::{Caches, Lagged, Watcher};
 use crate::dial::Services;
@@ -22,6 +24,7 @@ use serde_json::Value;
 use skep_api::custom::Names;
 use skep_api::custom::rules::Compiler;
 use skep_api::kinds::ResourceTable;
+use skep_api::kinds::custom::CustomResourceDefinition;
 use skep_api::{GroupResource, Object, Resource, Status};
 use skep_client::{Client, Collection, WriteOptions};
 use skep_store::StoreError;
@@ -60,6 +63,7 @@ struct Serving {
 /// rules of their schemas.
 pub async fn start(server: &Arc<ApiServer>, compiler: Arc<dyn Compiler>) -> Result<(), StoreError> {
     let caches = server.registry().caches().clone();
+    caches.change_table(|table| with_rules(table, &compiler))?;
     let Some(cache) = caches.cache(&definitions()) else { return Ok(()) };
     let (_, watcher) = cache.view_and_watch(caches.reached(), "");
     let webhooks = Arc::new(Webhooks::new(Services::new(caches.clone())));
@@ -69,6 +73,17 @@ pub async fn start(server: &Arc<ApiServer>, compiler: Arc<dyn Compiler>) -> Resu
     let keeper = Keeper { serving, client, server: Arc::downgrade(server), finalizing: Arc::default() };
     tokio::spawn(keeper.run(watcher));
     Ok(())
+}
+
+/// The table with a kind of definitions that can compile their rules.
+fn with_rules(table: &ResourceTable, compiler: &Arc<dyn Compiler>) -> ResourceTable {
+    let resource = definitions();
+    let found = table.rows().filter(|row| row.group_resource() == resource);
+    let rows = found.map(|row| Resource {
+        strategy: Arc::new(CustomResourceDefinition::new(compiler.clone())),
+        ..Resource::clone(row)
+    });
+    table.with(rows)
 }
 
 impl Serving {
@@ -166,9 +181,8 @@ impl Keeper {
                 tokio::time::sleep(AGAIN).await;
             }
             let failed = self.settle().await;
-            let wait = async {
-                if failed { tokio::time::sleep(AGAIN).await } else { std::future::pending().await }
-            };
+            let wait =
+                async { if failed { tokio::time::sleep(AGAIN).await } else { std::future::pending().await } };
             tokio::select! {
                 _ = watcher.wait() => {}
                 () = wait => {}
@@ -193,7 +207,8 @@ impl Keeper {
             if conditions::is_finalizing(tree) {
                 self.finalize(tree);
             }
-            let others = accepted.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, names)| names);
+            let others =
+                accepted.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, names)| names);
             let in_group = others.chain(&given).filter(|(g, _)| *g == group(tree)).map(|(_, names)| names);
             let new = conditions::settle(tree, &Taken::of(in_group), *ready, jiff::Timestamp::now());
             let Some(new) = new else { continue };

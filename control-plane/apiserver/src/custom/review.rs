@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn an_answer_must_be_to_this_question() {
-        let good = answer(json!({"uid": "u", "result": {"status": "Success"}, "convertedObjects": [{"a": 1}]}));
+        let good =
+            answer(json!({"uid": "u", "result": {"status": "Success"}, "convertedObjects": [{"a": 1}]}));
         assert_eq!(read(&good, "v1", "u", 1, &gvk()), Ok(vec![json!({"a": 1})]));
         for (response, want) in [
             (json!({"uid": "x", "result": {"status": "Success"}}), "expected response.uid=\"u\", got \"x\""),
@@ -175,7 +176,11 @@ mod tests {
         assert_eq!(got["metadata"], json!({"name": "a", "uid": "u", "labels": {"x": "z"}, "generation": 2}));
         assert_eq!(got["host"], "h");
         converted["metadata"]["labels"] = json!({"x": 1});
-        assert!(accept(&original, converted.clone(), desired, 0, &gvk()).unwrap_err().contains("must be a string"));
+        assert!(
+            accept(&original, converted.clone(), desired, 0, &gvk())
+                .unwrap_err()
+                .contains("must be a string")
+        );
         converted["metadata"] = json!({"name": "b", "uid": "u"});
         let why = accept(&original, converted.clone(), desired, 0, &gvk()).unwrap_err();
         assert!(why.ends_with("must have the same name: a != b"), "{why}");

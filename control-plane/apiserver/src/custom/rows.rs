@@ -33,7 +33,8 @@ fn source(definition: &Value) -> (Value, Value) {
 
 /// Whether the resources of a definition are to be served.
 fn is_served(definition: &Value, read: &Definition) -> bool {
-    let named = [&read.accepted.plural, &read.accepted.singular, &read.accepted.kind, &read.accepted.list_kind];
+    let named =
+        [&read.accepted.plural, &read.accepted.singular, &read.accepted.kind, &read.accepted.list_kind];
     (is_true(definition, "NamesAccepted") || is_true(definition, "Established"))
         && named.iter().all(|name| !name.is_empty())
 }

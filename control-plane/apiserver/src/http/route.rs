@@ -37,12 +37,7 @@ impl Way<'_> {
         Call::of(self.user, self.info, self.row, dry_run, manager)
     }
 
-    fn object(
-        &self,
-        code: u16,
-        object: &Arc<Object>,
-        warnings: &[String],
-    ) -> Result<Response<Body>, Status> {
+    fn object(&self, code: u16, object: &Arc<Object>, warnings: &[String]) -> Result<Response<Body>, Status> {
         let mut response = answer::object(code, &self.accept, self.shape(), object)?;
         answer::warn(&mut response, warnings);
         Ok(response)
@@ -63,7 +58,10 @@ fn negotiate(row: &Resource, info: &RequestInfo, wants: &Wants) -> Result<Accept
     let refuse = |form: &str, why: &str| {
         let package = kind.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
         let list = if info.verb == "list" { "List" } else { "" };
-        let why = format!("you requested {form}, but the requested object is {why} (*{package}.{}{list})", kind.kind);
+        let why = format!(
+            "you requested {form}, but the requested object is {why} (*{package}.{}{list})",
+            kind.kind
+        );
         Err(Status::new(skep_api::Reason::NotAcceptable, why))
     };
     match (accept.form, info.verb.as_str()) {
@@ -73,12 +71,6 @@ fn negotiate(row: &Resource, info: &RequestInfo, wants: &Wants) -> Result<Accept
         }
         _ => Ok(accept),
     }
-}
-
-/// The media types of patches that a row takes: what merges how no client said of custom kinds.
-fn patches(row: &Resource) -> Vec<&'static str> {
-    const STRATEGIC: &str = "application/strategic-merge-patch+json";
-    PatchType::MEDIA_TYPES.into_iter().filter(|t| *t != STRATEGIC || row.custom.is_none()).collect()
 }
 
 /// How much of their objects the rows of a table carry.
@@ -106,8 +98,7 @@ impl ApiServer {
     pub(crate) fn row(&self, info: &RequestInfo) -> Result<Arc<Resource>, Status> {
         let row = self.registry.caches.row(&info.group, &info.version, &info.resource);
         let row = row.ok_or_else(|| {
-            let elsewhere =
-                crate::apiservices::elsewhere(&self.registry.caches, &info.group, &info.version);
+            let elsewhere = crate::apiservices::elsewhere(&self.registry.caches, &info.group, &info.version);
             elsewhere.unwrap_or_else(Status::unknown_path)
         })?;
         let named_by_namespace = info.namespace == info.name && !row.namespaced();
@@ -361,7 +352,7 @@ impl ApiServer {
     ) -> Result<Written, Status> {
         if self.view(call, "patch")?.is_some() {
             let others: Vec<&str> =
-                patches(call.row).into_iter().filter(|t| *t != PatchType::APPLY).collect();
+                call.row.patches().iter().copied().filter(|t| *t != PatchType::APPLY).collect();
             return Err(Status::unsupported_media_type(&others));
         }
         let mut last = None;
@@ -445,8 +436,8 @@ impl ApiServer {
             return way.object(if written.created { 201 } else { 200 }, &written.object, &warnings);
         }
         let kind = PatchType::parse(&media_type)
-            .filter(|kind| *kind != PatchType::Strategic || way.row.custom.is_none())
-            .ok_or_else(|| Status::unsupported_media_type(&patches(way.row)))?;
+            .filter(|_| way.row.patches().contains(&media_type.as_str()))
+            .ok_or_else(|| Status::unsupported_media_type(way.row.patches()))?;
         let bytes = body::read(headers, sent, self.limits.body).await?;
         let decoded = skep_api::schema::decode(&bytes, skep_api::schema::Format::Json)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;

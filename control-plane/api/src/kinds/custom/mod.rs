@@ -9,6 +9,7 @@ mod schema;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod tidy;
 
 use super::columns::{created_at, name};
 use crate::custom::rules::{Compiler, NoRules};
@@ -77,6 +78,7 @@ fn fill(map: &mut Map<String, Value>, key: &str, text: String) {
 
 impl Strategy for CustomResourceDefinition {
     fn default(&self, object: &mut Value) {
+        tidy::tidy(object);
         if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
             if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut) {
                 let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
