@@ -75,7 +75,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the bytes are no SPDY; the connection is then of no more use.
-    pub fn next(&mut self) -> Result<Option<Event>, SpdyError> {
+    pub fn event(&mut self) -> Result<Option<Event>, SpdyError> {
         loop {
             if let Some((id, fin, left)) = self.data.take() {
                 if left > 0 && self.buffer.is_empty() {
@@ -280,7 +280,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Those of the connection, and bytes that are no SPDY.
     pub async fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
-            if let Some(event) = self.decoder.next()? {
+            if let Some(event) = self.decoder.event()? {
                 return Ok(Some(event));
             }
             self.decoder.buffer().reserve(16 << 10);
@@ -301,7 +301,7 @@ mod tests {
         let mut out = Vec::new();
         for part in bytes.chunks(step) {
             decoder.buffer().put_slice(part);
-            while let Some(event) = decoder.next()? {
+            while let Some(event) = decoder.event()? {
                 out.push(event);
             }
             assert!(decoder.buffer().len() <= CONTROL + 8, "more is held than a control frame");

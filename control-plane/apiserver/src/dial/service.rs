@@ -21,7 +21,7 @@ struct Backend {
 }
 
 /// The name of a Service's port of this number.
-fn port_name<'a>(service: &'a Value, port: u16) -> Option<&'a str> {
+fn port_name(service: &Value, port: u16) -> Option<&str> {
     let found = list(service, "/spec/ports")
         .find(|p| p.get("port").and_then(Value::as_u64) == Some(u64::from(port)))?;
     Some(text(found, "/name"))

@@ -1,6 +1,6 @@
 //! Which container of which node a request is for, as plain functions of pod and node.
 
-use crate::request::{is_true, param};
+use crate::request::{is_true, param, params};
 use serde_json::Value;
 use skep_api::{FieldError, GroupVersionKind, Status};
 
@@ -49,14 +49,38 @@ pub(super) fn node_of(pod: &Value) -> Option<&str> {
     Some(text(pod, "/spec/nodeName")).filter(|n| !n.is_empty())
 }
 
-/// The node of a pod that runs; `live`: nothing can be started in it once it has ended.
-pub(super) fn runs_on<'a>(pod: &'a Value, name: &str, live: bool) -> Result<&'a str, Status> {
-    let phase = text(pod, "/status/phase");
-    if live && matches!(phase, "Succeeded" | "Failed") {
-        let why = format!("cannot exec into a container in a completed pod; current phase is {phase}");
-        return Err(Status::bad_request(why));
-    }
+/// The node of a pod that has been given one.
+pub(super) fn runs_on<'a>(pod: &'a Value, name: &str) -> Result<&'a str, Status> {
     node_of(pod).ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))
+}
+
+/// The options of a stream, as the agent takes them: the kubelet's words.
+pub(super) fn stream_query(query: &str) -> String {
+    const FLAGS: [(&str, &str); 4] =
+        [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
+    let mut out: Vec<String> = Vec::new();
+    for (name, word) in FLAGS {
+        if param(query, name).is_some_and(|v| is_true(&v)) {
+            out.push(format!("{word}=1"));
+        }
+    }
+    for (name, word) in [("command", "command"), ("ports", "port")] {
+        out.extend(params(query, name).iter().map(|value| format!("{word}={}", escape(value))));
+    }
+    out.join("&")
+}
+
+/// Percent-encodes a query's value.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 /// The options of a log request, checked, as the agent takes them.
@@ -103,6 +127,10 @@ pub(super) fn log_query(query: &str) -> Result<String, Status> {
     }
     if let Some(stream) = param(query, "stream").filter(|v| !v.is_empty()) {
         match stream.as_str() {
+            "Stdout" | "Stderr" if out.iter().any(|o| o.starts_with("tailLines=")) => {
+                let why = "`tailLines` and specific `stream` are mutually exclusive for now";
+                errors.push(FieldError::forbidden("", why));
+            }
             "All" | "Stdout" | "Stderr" => out.push(format!("stream={stream}")),
             _ => {
                 errors.push(FieldError::not_supported("stream", stream.into(), &["All", "Stdout", "Stderr"]))
@@ -146,17 +174,22 @@ mod tests {
 
     #[test]
     fn where_it_runs() {
-        let pod = |phase: &str| json!({"spec": {"nodeName": "n"}, "status": {"phase": phase}});
-        assert_eq!(runs_on(&pod("Running"), "p", true).unwrap(), "n");
-        assert_eq!(
-            runs_on(&pod("Succeeded"), "p", true).unwrap_err().message,
-            "cannot exec into a container in a completed pod; current phase is Succeeded"
-        );
-        assert!(runs_on(&pod("Succeeded"), "p", false).is_ok());
-        assert_eq!(
-            runs_on(&json!({}), "p", true).unwrap_err().message,
-            "pod p does not have a host assigned"
-        );
+        assert_eq!(runs_on(&json!({"spec": {"nodeName": "n"}}), "p").unwrap(), "n");
+        assert_eq!(runs_on(&json!({}), "p").unwrap_err().message, "pod p does not have a host assigned");
+    }
+
+    #[test]
+    fn what_an_agent_is_asked_for() {
+        for (query, want) in [
+            ("stdin=True&stdout=true&stderr=false&tty=0", "input=1&output=1"),
+            ("command=ls&command=-l%20a%26b&container=c&stdout=1", "output=1&command=ls&command=-l%20a%26b"),
+            ("stderr&stdout=", "output=1&error=1"),
+            ("ports=80&ports=443", "port=80&port=443"),
+            ("ports=80%2C443", "port=80%2C443"),
+            ("", ""),
+        ] {
+            assert_eq!(stream_query(query), want, "{query}");
+        }
     }
 
     #[test]
@@ -172,6 +205,8 @@ mod tests {
             ("tailLines=x", Err(400)),
             ("sinceTime=yesterday", Err(400)),
             ("stream=stderr", Err(422)),
+            ("stream=Stderr", Ok("stream=Stderr")),
+            ("stream=Stderr&tailLines=3", Err(422)),
         ] {
             assert_eq!(log_query(query).map_err(|s| s.code), want.map(str::to_owned), "{query}");
         }

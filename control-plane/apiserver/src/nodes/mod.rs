@@ -124,12 +124,13 @@ impl Handler for OfPod {
         if self.kind == Kind::Exec && params(&query, "command").is_empty() {
             return Err(Status::bad_request("you must specify at least 1 command for the container"));
         }
-        let node = choose::runs_on(&pod, &info.name, self.kind != Kind::PortForward)?;
+        let node = choose::runs_on(&pod, &info.name)?;
         let target = self.nodes.agent_of(node)?;
         if !skep_streams::upgrade::is_upgrade(exchange.request.headers()) {
             return Err(Status::bad_request("Upgrade request required"));
         }
-        crate::proxy::upgrade(&self.nodes.dialer, &target, &join(&path, &query), exchange.request).await
+        let line = join(&path, &choose::stream_query(&query));
+        crate::proxy::upgrade(&self.nodes.dialer, &target, &line, exchange.request).await
     }
 }
 

@@ -124,10 +124,13 @@ fn led_back(mut answer: Response<Body>, method: &Method, links: Links) -> Respon
 
 type Rewrite = Box<dyn Fn(&str) -> Option<String> + Send>;
 
+/// Unpacks and packs again.
+type Zip = (MultiGzDecoder<Vec<u8>>, GzEncoder<Vec<u8>>);
+
 /// A page on its way, unpacked and packed again where it is compressed.
 struct Page {
     html: Html<Rewrite>,
-    zip: Option<(MultiGzDecoder<Vec<u8>>, GzEncoder<Vec<u8>>)>,
+    zip: Option<Zip>,
 }
 
 impl Page {

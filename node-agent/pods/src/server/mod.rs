@@ -236,12 +236,10 @@ impl Server {
 
     /// The running container that was asked for.
     fn running(&self, s: &Shown, name: &str) -> Result<Container, Box<Response<Body>>> {
-        let pod = s.pod.metadata.name.as_deref().unwrap_or_default();
         let first = s.pod.spec.as_ref().and_then(|p| p.containers.first()).map(|c| c.name.clone());
         let name = if name.is_empty() { first.unwrap_or_default() } else { name.to_owned() };
         s.seen.container(&name).filter(|c| c.state == State::Running).cloned().ok_or_else(|| {
-            let m = format!("container not found ({name:?}) in pod {pod:?}\n");
-            Box::new(text(StatusCode::NOT_FOUND, &m))
+            Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, &format!("container not found ({name:?})\n")))
         })
     }
 
@@ -335,7 +333,10 @@ impl Server {
             Ok(c) => c,
             Err(r) => return *r,
         };
-        let w = wanted(q);
+        let w = match wanted(q) {
+            Ok(w) => w,
+            Err(r) => return *r,
+        };
         let request = cri::ExecRequest {
             container_id: c.id,
             cmd: q.all("command"),
@@ -363,7 +364,10 @@ impl Server {
             Ok(x) => x,
             Err(r) => return *r,
         };
-        let mut w = wanted(q);
+        let mut w = match wanted(q) {
+            Ok(w) => w,
+            Err(r) => return *r,
+        };
         w.tty = s
             .pod
             .spec
@@ -405,14 +409,20 @@ impl Server {
     }
 }
 
-fn wanted(q: &Query) -> translate::Wanted {
+/// The streams a client asks for; 400 for none at all.
+fn wanted(q: &Query) -> Result<translate::Wanted, Box<Response<Body>>> {
     let flag = |a: &str, b: &str| q.flag(a) || q.flag(b);
-    translate::Wanted {
+    let wanted = translate::Wanted {
         stdin: flag("stdin", "input"),
         stdout: flag("stdout", "output"),
         stderr: flag("stderr", "error"),
         tty: q.flag("tty"),
+    };
+    if !(wanted.stdin || wanted.stdout || wanted.stderr) {
+        let why = "you must specify at least 1 of stdin, stdout, stderr\n";
+        return Err(Box::new(text(StatusCode::BAD_REQUEST, why)));
     }
+    Ok(wanted)
 }
 
 /// A plain text answer.

@@ -78,7 +78,7 @@ async fn a_command_that_echoes_more_than_anybody_holds() {
         let mut decoder = Decoder::default();
         // Streams are numbered as they are opened: error 1, stdin 3, stdout 5, stderr 7.
         loop {
-            let Some(event) = decoder.next().unwrap() else {
+            let Some(event) = decoder.event().unwrap() else {
                 assert!(stream.read_buf(decoder.buffer()).await.unwrap() > 0);
                 continue;
             };
