@@ -23,6 +23,7 @@ mod runtime;
 mod services;
 mod statefulset;
 mod views;
+mod volume;
 
 use parking_lot::Mutex;
 use skep_api::{GroupVersionKind, LabelSelector};
@@ -152,6 +153,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     replicaset::start(&context);
     deployment::start(&context);
     job::start(&context);
+    volume::start(&context);
     cronjob::start(&context);
     statefulset::start(&context);
     quota::start(&context);
