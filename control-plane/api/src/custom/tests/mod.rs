@@ -2,6 +2,7 @@
 
 mod apply;
 mod evaluated;
+mod random;
 mod strategy;
 mod structure;
 mod trees;
