@@ -232,8 +232,9 @@ impl Status {
     /// 415, naming what is accepted.
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         let accepted = accepted.join(", ");
-        let message =
-            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted}"
+        );
         Status::new(Reason::UnsupportedMediaType, message)
     }
 

@@ -90,7 +90,11 @@ fn write(which: &Which, table: &ResourceTable) -> Option<Bytes> {
         Which::V3(gv) => openapi::v3(&rows(table), Schemas::builtin(), gv),
         Which::Discovery { core, version, protobuf } => {
             let tree = discovery::aggregated(table, *core, version);
-            if *protobuf { protobuf::tree(&tree).ok().map(Bytes::from) } else { Some(tree.to_string().into()) }
+            if *protobuf {
+                protobuf::tree(&tree).ok().map(Bytes::from)
+            } else {
+                Some(tree.to_string().into())
+            }
         }
     }
 }

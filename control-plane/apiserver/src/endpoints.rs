@@ -121,7 +121,9 @@ impl Handler for Paths {
                 };
                 return self.documents.get(table, Which::V2 { protobuf }).await?.answer(kind, headers);
             }
-            ["openapi", "v3"] => return self.documents.get(table, Which::V3Index).await?.answer(JSON, headers),
+            ["openapi", "v3"] => {
+                return self.documents.get(table, Which::V3Index).await?.answer(JSON, headers);
+            }
             ["openapi", "v3", ref rest @ ..] => return self.openapi_v3(rest, query, headers).await,
             [".well-known", "openid-configuration"] => Some(json!({
                 "issuer": ISSUER, "jwks_uri": format!("https://{}/openid/v1/jwks", self.it.address),
@@ -134,7 +136,8 @@ impl Handler for Paths {
         let found = found.ok_or_else(Status::unknown_path)?;
         let wants = Wants::read(headers, query);
         // Only documents of discovery have kinds, and with them a protobuf form.
-        let accept = if found.get("kind").is_some() { wants.choose(Offer::STATUS)? } else { Accept::default() };
+        let accept =
+            if found.get("kind").is_some() { wants.choose(Offer::STATUS)? } else { Accept::default() };
         Ok(http_answer::value(200, &accept, &found))
     }
 }

@@ -154,8 +154,12 @@ mod tests {
 
     #[test]
     fn metadata_is_cut_out() {
-        for metadata in [json!({}), json!({"name": "a", "annotations": {"x": "}\"{\\", "y": "[\\\""}, "finalizers": ["}"]})] {
-            let value = json!({"apiVersion": "v1", "kind": "Secret", "data": {"a": "}"}, "metadata": metadata});
+        for metadata in [
+            json!({}),
+            json!({"name": "a", "annotations": {"x": "}\"{\\", "y": "[\\\""}, "finalizers": ["}"]}),
+        ] {
+            let value =
+                json!({"apiVersion": "v1", "kind": "Secret", "data": {"a": "}"}, "metadata": metadata});
             for revision in [0, 7] {
                 let object = Object::from_value(value.clone(), revision, &[]).unwrap();
                 let mut out = BytesMut::new();

@@ -147,8 +147,7 @@ impl Wants {
             }
         };
         let codings = header(headers, &ACCEPT_ENCODING).split(',');
-        let gzip =
-            { codings }.any(|coding| coding.trim() == "gzip" || coding.trim().starts_with("gzip;"));
+        let gzip = { codings }.any(|coding| coding.trim() == "gzip" || coding.trim().starts_with("gzip;"));
         Wants { ranges, pretty, gzip }
     }
 

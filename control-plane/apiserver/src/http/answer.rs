@@ -373,8 +373,12 @@ mod tests {
             let items: Vec<_> = (0..count)
                 .map(|n| Arc::new(Object::from_value(body(n), n as u64 + 1, &[]).unwrap()))
                 .collect();
-            let pieces =
-                ListPieces { head: Some("{\"items\":[".into()), items: items.into_iter(), first: true, partial: None };
+            let pieces = ListPieces {
+                head: Some("{\"items\":[".into()),
+                items: items.into_iter(),
+                first: true,
+                partial: None,
+            };
             let joined: Vec<u8> = pieces.flat_map(|piece| piece.to_vec()).collect();
             let tree: Value = serde_json::from_slice(&joined).unwrap();
             assert_eq!(tree["items"].as_array().unwrap().len(), count);

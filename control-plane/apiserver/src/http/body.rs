@@ -36,9 +36,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
 fn from_protobuf(bytes: &[u8]) -> Result<Bytes, Status> {
     match protobuf::decode(bytes) {
         Ok(decoded) => Ok(decoded.value.to_string().into()),
-        Err(ProtobufError::UnknownKind { .. }) => {
-            Err(Status::unsupported_media_type(&ACCEPTED[..2]))
-        }
+        Err(ProtobufError::UnknownKind { .. }) => Err(Status::unsupported_media_type(&ACCEPTED[..2])),
         Err(why) => Err(Status::bad_request(format!("the body could not be read: {why}"))),
     }
 }

@@ -101,7 +101,8 @@ async fn what_has_no_such_form_is_not_given_in_it() {
     assert_eq!((code, kind.as_str()), (200, "application/json"));
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["kind"], "Table");
     let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let body = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {}});
+    let body =
+        json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {}});
     let accept = "application/json;as=Table;g=meta.k8s.io;v=v1";
     assert_eq!(ask(&w, "POST", review, accept, body.to_string().into()).await.0, 406);
     let watch = format!("{MAPS}?watch=1");
