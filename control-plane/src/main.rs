@@ -1,5 +1,6 @@
 //! skep-server: reads flags, constructs the rooms of the control plane, wires them, and ends them together.
 
+mod authority;
 mod flags;
 mod serve;
 

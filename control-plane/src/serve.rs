@@ -1,5 +1,6 @@
 //! Starts the rooms in their order, and stops them together.
 
+use crate::authority::Keyring;
 use crate::flags::Serve;
 use anyhow::Context;
 use skep_api::custom::rules::NoRules;
@@ -41,7 +42,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
     let advertise = flags.advertise_address.unwrap_or_else(|| own_address(flags.bind_address));
 
     let now = jiff::Timestamp::now();
-    let pki = Pki::open_or_create(&flags.data_dir.join("pki"), now)?;
+    let pki = Arc::new(Pki::open_or_create(&flags.data_dir.join("pki"), now)?);
     let identity = pki.serving(&serving_names(&flags, advertise, service_range.first()), now)?;
     let tls = tls::server(&identity, pki.ca_pem())?;
     let keys = Arc::new(Keys::from_pkcs8(&pki.service_account_key()?)?);
@@ -73,8 +74,14 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         caches.clone(),
         Dialer::new(tls::agent_client(&pki.kubelet_client(now)?, pki.ca_pem())?)?,
     );
-    Endpoints { caches: caches.clone(), address, keys, live: health.live(), ready: health.ready() }
-        .register(&mut handlers);
+    Endpoints {
+        caches: caches.clone(),
+        address,
+        keys: keys.clone(),
+        live: health.live(),
+        ready: health.ready(),
+    }
+    .register(&mut handlers);
 
     let server = ApiServer::new(Parts {
         caches: caches.clone(),
@@ -101,7 +108,8 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         service_range: service_range.to_string(),
         ca_pem: pki.ca_pem().to_owned(),
     };
-    let controllers = controllers_config(&flags, &pki, managed(server.registry().caches().clone()));
+    let keyring = Arc::new(Keyring { pki: pki.clone(), keys });
+    let controllers = controllers_config(&flags, keyring, managed(server.registry().caches().clone()));
     let rooms = tokio::spawn(start_rooms(server, ours, controllers, health.clone()));
     let watching = tokio::spawn(health.clone().watch(store.clone()));
     tokio::select! {
@@ -184,13 +192,14 @@ fn managed(caches: Arc<Caches>) -> watch::Receiver<Vec<ManagedResource>> {
 
 fn controllers_config(
     flags: &Serve,
-    pki: &Pki,
+    keyring: Arc<Keyring>,
     resources: watch::Receiver<Vec<ManagedResource>>,
 ) -> skep_controllers::Config {
     skep_controllers::Config {
         cluster_cidr: flags.cluster_cidr.clone(),
         node_cidr_mask: 24,
-        root_ca: pki.ca_pem().to_owned(),
+        root_ca: keyring.pki.ca_pem().to_owned(),
+        authority: keyring,
         resources,
     }
 }

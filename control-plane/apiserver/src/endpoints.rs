@@ -125,12 +125,8 @@ impl Handler for Paths {
                 return self.documents.get(table, Which::V3Index).await?.answer(JSON, headers);
             }
             ["openapi", "v3", ref rest @ ..] => return self.openapi_v3(rest, query, headers).await,
-            [".well-known", "openid-configuration"] => Some(json!({
-                "issuer": ISSUER, "jwks_uri": format!("https://{}/openid/v1/jwks", self.it.address),
-                "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": ["ES256"],
-            })),
-            ["openid", "v1", "jwks"] => Some(self.it.keys.jwks()),
+            [".well-known", "openid-configuration"] => return self.issuer(),
+            ["openid", "v1", "jwks"] => return keys(JWK_SET, &self.it.keys.jwks()),
             _ => None,
         };
         let found = found.ok_or_else(Status::unknown_path)?;
@@ -155,6 +151,16 @@ impl Paths {
             }
         }
         paths
+    }
+
+    /// How the tokens of service accounts are to be checked (OpenID Connect Discovery 1.0).
+    fn issuer(&self) -> Result<Response<Body>, Status> {
+        let document = json!({
+            "issuer": ISSUER, "jwks_uri": format!("https://{}/openid/v1/jwks", self.it.address),
+            "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        });
+        keys(JSON, &document)
     }
 
     async fn groups(&self, core: bool, headers: &HeaderMap) -> Result<Response<Body>, Status> {
@@ -227,6 +233,17 @@ impl Paths {
         let code = StatusCode::from_u16(code).map_err(Status::internal)?;
         answer(code, "text/plain; charset=utf-8", text)
     }
+}
+
+/// Media type of a JSON Web Key Set (RFC 7517, 8.5.1).
+const JWK_SET: &str = "application/jwk-set+json";
+
+/// A document about the token keys, which may be kept for an hour.
+fn keys(kind: &str, document: &Value) -> Result<Response<Body>, Status> {
+    let mut response = answer(StatusCode::OK, kind, document.to_string())?;
+    let kept = http::HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(CACHE_CONTROL, kept);
+    Ok(response)
 }
 
 /// Code and text of a health report.

@@ -50,8 +50,12 @@ impl Action for Review {
         let mut body = request.body;
         let invalid = |errors: &[FieldError]| Status::invalid(&request.resource.gvk, "", errors);
         let status = match self.kind {
-            Kind::Token => self.token(&body).map_err(|e| invalid(&[e]))?,
-            Kind::SelfSubject => json!({"userInfo": user_value(request.user)}),
+            Kind::Token => self.token(&body)?,
+            Kind::SelfSubject => {
+                let now = skep_api::kinds::rfc3339(jiff::Timestamp::now());
+                body["metadata"]["creationTimestamp"] = now.into();
+                json!({"userInfo": user_value(request.user)})
+            }
             Kind::SelfRules => {
                 let namespace = text(&body, "/spec/namespace");
                 if namespace.is_empty() {
@@ -78,13 +82,10 @@ impl Action for Review {
 }
 
 impl Review {
-    fn token(&self, body: &Value) -> Result<Value, FieldError> {
+    fn token(&self, body: &Value) -> Result<Value, Status> {
         let token = text(body, "/spec/token");
         if token.is_empty() {
-            return Err(FieldError::required(
-                "spec.token",
-                "token is required for TokenReview in authentication",
-            ));
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
         }
         let mut audiences = strings(body, "/spec/audiences");
         let asked = !audiences.is_empty();

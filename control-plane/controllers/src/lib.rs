@@ -5,6 +5,9 @@
 //! roles give it.
 
 mod accounts;
+mod authority;
+mod bootstrap;
+mod certificates;
 mod cronjob;
 mod daemonset;
 mod deployment;
@@ -17,14 +20,16 @@ mod job;
 mod namespace;
 mod nodes;
 mod podwriter;
-mod replicaset;
 mod quota;
+mod replicaset;
 mod runtime;
 mod services;
 mod statefulset;
+mod tokens;
 mod views;
 mod volume;
 
+pub use authority::{AccountToken, Authority};
 use parking_lot::Mutex;
 use skep_api::{GroupVersionKind, LabelSelector};
 use skep_client::{Client, Collection, Informer};
@@ -53,6 +58,8 @@ pub struct Config {
     pub node_cidr_mask: u8,
     /// The cluster's authorities, PEM, published in every namespace.
     pub root_ca: String,
+    /// Signs tokens and certificates.
+    pub authority: Arc<dyn Authority>,
     /// Everything that can be owned or lives in a namespace, as it is now and with every change: CustomResourceDefinitions
     /// come and go.
     pub resources: tokio::sync::watch::Receiver<Vec<ManagedResource>>,
@@ -150,6 +157,9 @@ pub async fn start(client_for: ClientFor, config: Config) {
     informers.synced().await;
     let context = Context { informers, config, client_for };
     accounts::start(&context);
+    tokens::start(&context);
+    bootstrap::start(&context);
+    certificates::start(&context);
     replicaset::start(&context);
     deployment::start(&context);
     job::start(&context);

@@ -297,6 +297,17 @@ const ROWS: &[Row] = &[
         below: &[STATUS],
         ..row("batch/v1.Job", "jobs", Namespaced, of::<super::batch::Job>)
     },
+    Row {
+        short: &["csr"],
+        below: &[STATUS, ("approval", "", CHANGE)],
+        selectable: &["spec.signerName"],
+        ..row(
+            "certificates.k8s.io/v1.CertificateSigningRequest",
+            "certificatesigningrequests",
+            Cluster,
+            of::<super::certificates::CertificateSigningRequest>,
+        )
+    },
     row("coordination.k8s.io/v1.Lease", "leases", Namespaced, of::<super::small::Lease>),
     row(
         "discovery.k8s.io/v1.EndpointSlice",
@@ -515,6 +526,7 @@ impl Row {
             selectable_fields: texts(self.selectable),
             schema: SchemaRef::BuiltIn(schema_name(&own).into()),
             stored: None,
+            custom: None,
             strategy: (self.strategy)(),
             gvk: own,
         }
@@ -527,7 +539,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-            custom: None,
     fn a_row_says_all_that_discovery_needs() {
         let rows = builtin();
         let find = |plural: &str| rows.iter().find(|r| r.plural == plural).unwrap();

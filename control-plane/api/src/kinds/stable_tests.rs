@@ -8,7 +8,6 @@ const STABLE: &str = include_str!("stable.txt");
 
 /// What is not served yet. A name leaves this list when its row comes, and never comes back.
 const MISSING: &[&str] = &[
-    "certificatesigningrequests",
     "componentstatuses",
     "cronjobs",
     "customresourcedefinitions",
@@ -27,7 +26,7 @@ fn every_stable_kind_is_served_as_upstream_serves_it() {
         let version = GroupVersion::parse(version);
         let Some(row) = table.get(&version.group, &version.version, plural) else {
             let known = |name: &&str| *name == *plural || line.starts_with(&format!("{name} "));
-            assert!(MISSING.iter().any(|name| known(&name)), "no row serves {line}");
+            assert!(MISSING.iter().any(|name| known(name)), "no row serves {line}");
             continue;
         };
         count += 1;

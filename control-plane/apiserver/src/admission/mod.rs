@@ -1,9 +1,11 @@
 //! What is filled in, changed or refused before a write is stored, in upstream's order: NamespaceLifecycle, LimitRanger,
 //! ServiceAccount, NodeRestriction, TaintNodesByCondition, PodSecurity, Priority,
 //! DefaultTolerationSeconds, DefaultStorageClass, StorageObjectInUseProtection, PersistentVolumeClaimResize, RuntimeClass,
-//! DefaultIngressClass, OwnerReferencesPermissionEnforcement, ResourceQuota; and, where upstream has it in the storage of
-//! roles, that nobody gives rights they do not hold.
+//! CertificateApproval, CertificateSigning, CertificateSubjectRestriction, DefaultIngressClass,
+//! OwnerReferencesPermissionEnforcement, ResourceQuota; and, where upstream has it in the storage of roles, that nobody
+//! gives rights they do not hold.
 
+mod certificates;
 mod classes;
 mod escalation;
 mod limits;
@@ -144,6 +146,7 @@ impl Admission for BuiltIn {
             storage::default_class(new, &self.all(storage::GROUP, "storageclasses", None));
         }
         storage::protect(request, new);
+        certificates::admit(request, new, old, jiff::Timestamp::now());
         escalation::admit(request, new, old, &self.authorizer)
     }
 
@@ -174,6 +177,7 @@ impl Admission for BuiltIn {
             let class = self.find(storage::GROUP, "storageclasses", "", class)?;
             storage::may_grow(request, old, class.as_deref())?;
         }
+        certificates::check(request, new, old, &self.authorizer)?;
         owners::check(request, new, old, &self.caches.table(), &self.authorizer)
     }
 

@@ -8,6 +8,7 @@ use crate::authz::node::{LEASES, name_of};
 use crate::authz::rbac::Wish;
 use crate::hooks::{Operation, WriteRequest};
 use serde_json::Value;
+use skep_api::kinds::certificates::{Request, signers};
 use skep_api::kinds::pod::refs;
 use skep_api::validation::same;
 use skep_api::{GroupResource, Object, Status};
@@ -75,6 +76,7 @@ pub(super) fn restrict(
             case.refuse("can only access CSINode with the same name as the requesting node")
         }
         ("resource.k8s.io", "resourceslices") => case.slice(),
+        ("certificates.k8s.io", "certificatesigningrequests") => case.certificate(),
         _ => Ok(()),
     }
 }
@@ -274,6 +276,21 @@ impl Case<'_> {
             return Ok(());
         }
         self.refuse(format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"))
+    }
+
+    /// A node asks for certificates in its own name.
+    fn certificate(&self) -> Result<(), Status> {
+        let signer = text(self.new, "/spec/signerName");
+        let of_nodes = [signers::KUBELET_CLIENT, signers::KUBELET_SERVING].contains(&signer);
+        if self.request.operation != Operation::Create || !of_nodes {
+            return Ok(());
+        }
+        let node = self.node;
+        match Request::from_base64(text(self.new, "/spec/request")) {
+            Err(why) => self.refuse(format!("unable to parse csr: {why}")),
+            Ok(asked) if asked.common_name == self.request.user.name => Ok(()),
+            Ok(_) => self.refuse(format!("can only create a node CSR with CN=system:node:{node}")),
+        }
     }
 
     fn token(&self) -> Result<(), Status> {

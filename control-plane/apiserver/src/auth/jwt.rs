@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// Who signs the cluster's tokens, and the audience they are for unless another is asked for.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// Who signs the tokens that are kept in Secrets and never end.
+pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// Clocks may differ by so many seconds.
 pub const LEEWAY: i64 = 60;
 
@@ -30,7 +32,7 @@ pub enum TokenError {
     #[error("token issuer {0:?} is invalid")]
     Issuer(String),
     /// For somebody else.
-    #[error("token audiences {0:?} is invalid for the target audiences {1:?}")]
+    #[error("token audiences [{}] is invalid for the target audiences [{}]", quoted(.0), quoted(.1))]
     Audience(Vec<String>, Vec<String>),
     /// Too old.
     #[error("service account token has expired")]
@@ -41,6 +43,10 @@ pub enum TokenError {
     /// Subject and claims name different accounts.
     #[error("token subject {0:?} does not match its claims")]
     Subject(String),
+}
+
+fn quoted(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Name and uid of an object.
@@ -103,6 +109,43 @@ impl Claims {
     }
 }
 
+/// The claims of a token that is kept in a Secret (of type `kubernetes.io/service-account-token`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyClaims {
+    /// Who made it.
+    pub iss: String,
+    /// Namespace of account and Secret.
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    /// Name of the Secret.
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    /// Name of the account.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    /// Uid of the account.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub uid: String,
+    /// `system:serviceaccount:NS:NAME`.
+    pub sub: String,
+}
+
+impl LegacyClaims {
+    /// The user name of the account.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.account)
+    }
+}
+
+/// A token that this cluster signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// Made on request, for a while and perhaps bound to an object.
+    Bound(Box<Claims>),
+    /// Kept in a Secret.
+    Legacy(LegacyClaims),
+}
+
 /// The cluster's token key.
 pub struct Keys {
     pair: EcdsaKeyPair,
@@ -140,7 +183,7 @@ impl Keys {
     }
 
     /// Signs claims.
-    pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, KeyError> {
         let header = json!({"alg": "ES256", "kid": self.id}).to_string();
         let payload = serde_json::to_vec(claims).map_err(|e| KeyError(e.to_string()))?;
         let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
@@ -152,7 +195,7 @@ impl Keys {
     }
 
     /// The claims of a token that this cluster signed. Time, audience and bound objects are the caller's to judge.
-    pub fn read(&self, token: &str) -> Result<Claims, TokenError> {
+    pub fn read(&self, token: &str) -> Result<Token, TokenError> {
         #[derive(Deserialize)]
         struct Header {
             alg: String,
@@ -167,14 +210,27 @@ impl Keys {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.pair.public_key().as_ref())
             .verify(signed.as_bytes(), &bytes(signature)?)
             .map_err(|_| TokenError::Signature)?;
-        let claims: Claims = serde_json::from_slice(&bytes(payload)?).map_err(|_| TokenError::Malformed)?;
-        if claims.iss != ISSUER {
-            return Err(TokenError::Issuer(claims.iss));
+        #[derive(Deserialize)]
+        struct Issued {
+            #[serde(default)]
+            iss: String,
         }
-        if claims.sub != claims.user() {
-            return Err(TokenError::Subject(claims.sub));
+        let payload = bytes(payload)?;
+        let issued: Issued = serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
+        match issued.iss.as_str() {
+            ISSUER => {
+                let claims: Claims = serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
+                let right = claims.sub == claims.user();
+                if right { Ok(Token::Bound(Box::new(claims))) } else { Err(TokenError::Subject(claims.sub)) }
+            }
+            LEGACY_ISSUER => {
+                let claims: LegacyClaims =
+                    serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
+                let right = claims.sub == claims.user();
+                if right { Ok(Token::Legacy(claims)) } else { Err(TokenError::Subject(claims.sub)) }
+            }
+            _ => Err(TokenError::Issuer(issued.iss)),
         }
-        Ok(claims)
     }
 
     /// The public key as a JSON Web Key Set (`/openid/v1/jwks`).
@@ -197,9 +253,14 @@ pub fn judge(claims: &Claims, audiences: &[String], now: Timestamp) -> Result<Ve
     if now + LEEWAY < claims.nbf {
         return Err(TokenError::NotValidYet);
     }
-    let both: Vec<String> = claims.aud.iter().filter(|a| audiences.contains(a)).cloned().collect();
+    common(&claims.aud, audiences)
+}
+
+/// The audiences that a token is for and that are asked for; there must be one.
+pub fn common(token: &[String], asked: &[String]) -> Result<Vec<String>, TokenError> {
+    let both: Vec<String> = token.iter().filter(|a| asked.contains(a)).cloned().collect();
     if both.is_empty() {
-        return Err(TokenError::Audience(claims.aud.clone(), audiences.to_vec()));
+        return Err(TokenError::Audience(token.to_vec(), asked.to_vec()));
     }
     Ok(both)
 }

@@ -1,10 +1,12 @@
-//! Who asks: client certificates, service-account tokens, or nobody.
+//! Who asks: client certificates, tokens of service accounts and of machines that want to become nodes, or nobody.
 //!
 //! A certificate's common name is the user and its organizations the groups. A request without credentials is
 //! `system:anonymous`, whom the default bindings let see health and version alone. Wrong credentials are 401, never anonymous.
 
+mod bootstrap;
 mod impersonate;
 pub mod jwt;
+mod legacy;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -17,7 +19,7 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
-use jwt::{Claims, Keys};
+use jwt::{Claims, Keys, Token};
 use rustls_pki_types::CertificateDer;
 use skep_api::{Meta, Object, Status};
 use std::sync::Arc;
@@ -38,13 +40,28 @@ impl Authn {
     /// The user of a token and the audiences it is good for, among those given; why not, for people.
     pub fn token_user(&self, token: &str, audiences: &[String]) -> Result<(UserInfo, Vec<String>), String> {
         let now = Timestamp::now();
-        let claims = self.keys.read(token).map_err(|e| e.to_string())?;
-        let good_for = jwt::judge(&claims, audiences, now).map_err(|e| e.to_string())?;
-        still_bound(&claims, now, |resource, namespace, name| {
+        let find = |resource: &str, namespace: &str, name: &str| {
             let row = self.caches.row("", "v1", resource)?;
             self.caches.latest(&row, namespace, name).ok().flatten()
-        })?;
-        Ok((account_user(&claims), good_for))
+        };
+        if let Some((id, secret)) = bootstrap::split(token) {
+            let kept = find("secrets", bootstrap::NAMESPACE, &bootstrap::name(id));
+            let user = kept.and_then(|kept| bootstrap::user(&kept.value(), id, secret, now));
+            let user = user.ok_or_else(|| "the bootstrap token is not known".to_owned())?;
+            return Ok((user, for_api(audiences)?));
+        }
+        match self.keys.read(token).map_err(|e| e.to_string())? {
+            Token::Bound(claims) => {
+                let good_for = jwt::judge(&claims, audiences, now).map_err(|e| e.to_string())?;
+                still_bound(&claims, now, find)?;
+                Ok((account_user(&claims), good_for))
+            }
+            Token::Legacy(claims) => {
+                let good_for = for_api(audiences)?;
+                legacy::still_good(&claims, token, find)?;
+                Ok((legacy::user(&claims), good_for))
+            }
+        }
     }
 }
 
@@ -74,6 +91,17 @@ impl Authenticator for Authn {
             Some(wanted) => wanted.become_by(&user, &self.authorizer),
         }
     }
+}
+
+/// Whether two secrets are the same. Their digests are compared, so that how long it takes tells nothing of them.
+fn same_secret(a: &[u8], b: &[u8]) -> bool {
+    let digest = |bytes| ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest(a).as_ref() == digest(b).as_ref()
+}
+
+/// What a token that names no audience is good for: the API server.
+fn for_api(audiences: &[String]) -> Result<Vec<String>, String> {
+    jwt::common(&[jwt::ISSUER.to_owned()], audiences).map_err(|e| e.to_string())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -130,24 +158,28 @@ fn still_bound(
     const GONE: &str = "service account token has been invalidated";
     let bound = &claims.bound;
     let node = bound.node.as_ref().filter(|_| bound.pod.is_none());
-    let all = [
-        ("serviceaccounts", Some(&bound.serviceaccount)),
-        ("secrets", bound.secret.as_ref()),
-        ("pods", bound.pod.as_ref()),
-        ("nodes", node),
-    ];
-    for (resource, target) in all {
+    let (account, namespace) = (&bound.serviceaccount, &*bound.namespace);
+    let found = find("serviceaccounts", namespace, &account.name)
+        .ok_or_else(|| format!("serviceaccounts {:?} not found", account.name))?;
+    if *found.meta().uid != *account.uid {
+        let (uid, claimed) = (&found.meta().uid, &account.uid);
+        return Err(format!("service account UID ({uid}) does not match claim ({claimed})"));
+    }
+    if long_deleted(found.meta(), now) {
+        return Err(format!("service account {namespace}/{} has been deleted", account.name));
+    }
+    for (resource, what, target) in [
+        ("secrets", "secret", bound.secret.as_ref()),
+        ("pods", "pod", bound.pod.as_ref()),
+        ("nodes", "node", node),
+    ] {
         let Some(target) = target else { continue };
-        let namespace = if resource == "nodes" { "" } else { &bound.namespace };
-        let found = find(resource, namespace, &target.name).ok_or_else(|| match resource {
-            "serviceaccounts" => format!("serviceaccounts {:?} not found", target.name),
-            _ => GONE.to_owned(),
-        })?;
+        let namespace = if resource == "nodes" { "" } else { namespace };
+        let found = find(resource, namespace, &target.name).ok_or(GONE)?;
         if *found.meta().uid != *target.uid {
+            let (uid, claimed) = (&found.meta().uid, &target.uid);
             return Err(format!(
-                "{resource} UID ({}) does not match claim ({})",
-                found.meta().uid,
-                target.uid
+                "{what} UID ({uid}) does not match service account {what} ref claim ({claimed})"
             ));
         }
         if long_deleted(found.meta(), now) {

@@ -1,5 +1,5 @@
-use super::jwt::{Claims, ISSUER, Keys, TokenError, judge};
-use super::{account_user, bearer, certificate_user, impersonate, still_bound, token};
+use super::jwt::{Claims, ISSUER, Keys, LEGACY_ISSUER, LegacyClaims, Token, TokenError, judge};
+use super::{account_user, bearer, certificate_user, impersonate, legacy, still_bound, token};
 use crate::pki::Pki;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderMap;
@@ -75,8 +75,8 @@ fn a_pod_bound_token_goes_round() {
     spec["expirationSeconds"] = 3607.into();
     let (answer, claims) = request(&world, spec).unwrap();
     assert_eq!(answer["status"]["expirationTimestamp"], "2026-05-01T13:00:07Z");
-    let read = keys.read(&keys.sign(&claims).unwrap()).unwrap();
-    assert_eq!(read, claims);
+    let Ok(Token::Bound(read)) = keys.read(&keys.sign(&claims).unwrap()) else { panic!("not read") };
+    assert_eq!(*read, claims);
     assert_eq!(judge(&read, &[ISSUER.into()], after(24 * 3600)).unwrap(), [ISSUER]);
     still_bound(&read, now(), |r, ns, n| find(&world, r, ns, n)).unwrap();
     let user = account_user(&read);
@@ -222,4 +222,36 @@ fn headers() {
     assert_eq!(impersonate::wanted(&headers).unwrap_err().code, 500);
     headers.insert("impersonate-user", "u".parse().unwrap());
     assert!(impersonate::wanted(&headers).unwrap().is_some());
+}
+
+#[test]
+fn tokens_in_secrets_are_good_while_the_secret_holds_them() {
+    let (keys, mut world) = (keys(), world());
+    let claims = LegacyClaims {
+        iss: LEGACY_ISSUER.into(),
+        namespace: "d".into(),
+        secret: "s".into(),
+        account: "bot".into(),
+        uid: "sa-1".into(),
+        sub: "system:serviceaccount:d:bot".into(),
+    };
+    let token = keys.sign(&claims).unwrap();
+    assert_eq!(keys.read(&token), Ok(Token::Legacy(claims.clone())));
+    let other = LegacyClaims { account: "root".into(), ..claims.clone() };
+    assert_eq!(keys.read(&keys.sign(&other).unwrap()), Err(TokenError::Subject(other.sub)));
+
+    let judged = |world: &World| legacy::still_good(&claims, &token, |r, ns, n| find(world, r, ns, n));
+    assert_eq!(judged(&world).unwrap_err(), "Token does not match server's copy");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&token);
+    let secret =
+        json!({"metadata": {"name": "s", "namespace": "d", "uid": "sec-1"}, "data": {"token": encoded}});
+    put(&mut world, "secrets", secret.clone());
+    assert_eq!(judged(&world), Ok(()));
+    assert_eq!(legacy::user(&claims).name, "system:serviceaccount:d:bot");
+    let mut invalid = secret;
+    invalid["metadata"]["labels"] = json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"});
+    put(&mut world, "secrets", invalid);
+    assert!(judged(&world).unwrap_err().contains("has been marked invalid"));
+    world.remove(&("secrets".to_owned(), "d".to_owned(), "s".to_owned()));
+    assert_eq!(judged(&world).unwrap_err(), "Token has been invalidated");
 }

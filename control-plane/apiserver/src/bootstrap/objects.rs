@@ -1,6 +1,7 @@
 //! The objects themselves.
 
 use super::Config;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use skep_client::Collection;
 
@@ -82,12 +83,32 @@ pub(super) fn kubernetes(config: &Config) -> Vec<(Collection, Value)> {
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
         "data": {"client-ca-file": config.ca_pem},
     });
-    let mut all =
-        vec![(Collection::core("services"), service), (Collection::core("configmaps"), authentication)];
+    let information = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "cluster-info", "namespace": "kube-public"},
+        "data": {"kubeconfig": cluster_info(config)},
+    });
+    let configuration = Collection::core("configmaps");
+    let mut all = vec![
+        (Collection::core("services"), service),
+        (configuration.clone(), authentication),
+        (configuration, information),
+    ];
     // An address of the loopback interface is no endpoint: from a pod it leads nowhere, and validation refuses it.
     if !config.advertise.is_loopback() {
         all.push((Collection::core("endpoints"), endpoints));
         all.push((Collection::of("discovery.k8s.io", "v1", "endpointslices"), slice));
     }
     all
+}
+
+/// Where the cluster is and whom to trust, for a machine that knows nothing but a bootstrap token: by that it checks the
+/// signature of this text.
+fn cluster_info(config: &Config) -> String {
+    let server = std::net::SocketAddr::new(config.advertise, config.port);
+    let authority = STANDARD.encode(&config.ca_pem);
+    format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: \"\"\n  cluster:\n    certificate-authority-data: {authority}\n    \
+         server: https://{server}\ncontexts: []\ncurrent-context: \"\"\nusers: []\n"
+    )
 }

@@ -68,8 +68,8 @@ fn the_kubernetes_service_follows_the_server() {
         .zip(&after)
         .map(|((_, old), (_, new))| reconcile::fields(old.clone(), new).is_some())
         .collect();
-    assert_eq!(changed, [true, false, true, true]);
-    assert_eq!(objects::kubernetes(&config("127.0.0.1", 6443)).len(), 2);
+    assert_eq!(changed, [true, false, true, true, true]);
+    assert_eq!(objects::kubernetes(&config("127.0.0.1", 6443)).len(), 3);
     // What the server fills in by itself is no difference.
     let (_, wanted) = &before[0];
     let mut stored = wanted.clone();

@@ -13,6 +13,7 @@
 mod files;
 mod issue;
 mod kubeconfig;
+mod sign;
 #[cfg(test)]
 mod tests;
 

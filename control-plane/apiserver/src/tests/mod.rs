@@ -85,16 +85,16 @@ pub(crate) async fn world() -> World {
 }
 
 pub(crate) async fn world_with(limits: Limits, handlers: Handlers) -> World {
-    let dir = tempfile::tempdir().unwrap();
     world_of(limits, |_| handlers).await
 }
 
 /// A world whose handlers know the caches.
 pub(crate) async fn world_of(limits: Limits, handlers: impl FnOnce(Arc<Caches>) -> Handlers) -> World {
+    let dir = tempfile::tempdir().unwrap();
     let store = Store::open(Config::new(dir.path())).await.unwrap();
     let caches = Caches::start(store.clone(), ResourceTable::builtin()).await.unwrap();
-    let server = ApiServer::new(Parts {
     let handlers = handlers(caches.clone());
+    let server = ApiServer::new(Parts {
         caches,
         authenticator: Arc::new(Open),
         authorizer: Arc::new(Open),

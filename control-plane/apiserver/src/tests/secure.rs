@@ -449,3 +449,118 @@ async fn owners_are_set_by_those_who_may() {
     assert_eq!(world.write("jane", "POST", maps, owned("b", blocking.clone())).await.0, 201);
     assert_eq!(world.write("jane", "PATCH", &format!("{maps}/c"), owned("c", blocking)).await.0, 200);
 }
+
+/// A request for a client certificate, in base64 of PEM.
+fn csr(common_name: &str, organization: &str) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
+    params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    STANDARD.encode(params.serialize_request(&key).unwrap().pem().unwrap())
+}
+
+#[tokio::test]
+async fn certificates_are_approved_and_signed_by_those_who_may() {
+    let world = secure().await;
+    let all = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let rule = |verbs: Value, resources: Value, names: Value| json!({"apiGroups": ["certificates.k8s.io"], "resources": resources, "verbs": verbs, "resourceNames": names});
+    let requests = "certificatesigningrequests";
+    let ask = json!([rule(
+        json!(["create", "get", "update"]),
+        json!([requests, format!("{requests}/approval"), format!("{requests}/status")]),
+        json!([])
+    )]);
+    let signer = |verb: &str, name: &str| json!([rule(json!([verb]), json!(["signers"]), json!([name]))]);
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    let to = |name: &str, users: &[&str]| {
+        let mut made = binding(name, "ClusterRole", name, "");
+        made["subjects"] = users
+            .iter()
+            .map(|user| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}))
+            .collect();
+        made
+    };
+    for (name, rules, users) in [
+        ("ask", ask, &["ann", "boss", "pen"][..]),
+        ("approve", signer("approve", "example.com/*"), &["boss"][..]),
+        ("sign", signer("sign", "example.com/s"), &["pen"][..]),
+    ] {
+        world.make(roles, role(name, rules)).await;
+        world.make(bindings, to(name, users)).await;
+    }
+    let wish = |name: &str, signer: &str, request: String| {
+        json!({"metadata": {"name": name}, "spec": {"request": request, "signerName": signer, "usages": ["client auth"],
+            "username": "root", "groups": ["system:masters"]}})
+    };
+    let made = world.ask("ann", "POST", all, &wish("c", "example.com/s", csr("ann", "dev"))).await;
+    assert_eq!(made.code, 201, "{}", made.body);
+    assert_eq!(made.body["spec"]["username"], "ann");
+    assert_eq!(made.body["spec"]["groups"], json!(["system:authenticated"]));
+    let masters = wish("m", "kubernetes.io/kube-apiserver-client", csr("ann", "system:masters"));
+    let refused = world.write("ann", "POST", all, masters).await;
+    assert!(
+        refused.0 == 403 && refused.1.ends_with("signer with system:masters group is not allowed"),
+        "{refused:?}"
+    );
+
+    let (approval, status) = (format!("{all}/c/approval"), format!("{all}/c/status"));
+    let mut approved = made.body.clone();
+    approved["status"] = json!({"conditions": [{"type": "Approved", "status": "True", "reason": "r"}]});
+    assert_eq!(
+        world.write("ann", "PUT", &approval, approved.clone()).await,
+        (
+            403,
+            "certificatesigningrequests.certificates.k8s.io \"c\" is forbidden: user not permitted to approve requests with \
+             signerName \"example.com/s\""
+                .into()
+        )
+    );
+    let done = world.ask("boss", "PUT", &approval, &approved).await;
+    assert_eq!(done.code, 200, "{}", done.body);
+    assert!(done.body["status"]["conditions"][0]["lastTransitionTime"].is_string());
+
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+    let mut issued = done.body.clone();
+    issued["status"]["certificate"] = {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        STANDARD.encode(pem).into()
+    };
+    let refused = world.write("boss", "PUT", &status, issued.clone()).await;
+    assert!(refused.0 == 403 && refused.1.contains("user not permitted to sign requests"), "{refused:?}");
+    // The main resource takes neither condition nor certificate.
+    let unchanged = world.ask(ROOT, "PUT", &format!("{all}/c"), &issued).await;
+    assert_eq!((unchanged.code, unchanged.body["status"].get("certificate")), (200, None));
+    let signed = world.ask("pen", "PUT", &status, &issued).await;
+    assert_eq!((signed.code, &signed.body["status"]["certificate"]), (200, &issued["status"]["certificate"]));
+
+    // A node asks in its own name.
+    for (name, of, code) in [("n1", "system:node:n1", 201), ("n2", "system:node:n2", 403)] {
+        let wish = wish(name, "kubernetes.io/kube-apiserver-client-kubelet", csr(of, "system:nodes"));
+        let got = world.write(NODE, "POST", all, wish).await;
+        assert_eq!(got.0, code, "{name}: {}", got.1);
+    }
+}
+
+#[tokio::test]
+async fn a_bootstrap_token_is_kept_as_a_secret() {
+    // What a token opens is seen through a review, which knows tokens as requests do.
+    let world = secure().await;
+    let data = json!({"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true"});
+    let secret = json!({"metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token", "stringData": data});
+    let review = |token: &str, audiences: Value| json!({"spec": {"token": token, "audiences": audiences}});
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let token = "abcdef.0123456789abcdef";
+    let before = world.ask(ROOT, "POST", reviews, &review(token, json!([]))).await;
+    assert_eq!(before.body["status"].get("authenticated"), None);
+    world.make("/api/v1/namespaces/kube-system/secrets", secret).await;
+    let known = world.ask(ROOT, "POST", reviews, &review(token, json!([]))).await;
+    assert_eq!(known.body["status"]["user"]["username"], "system:bootstrap:abcdef");
+    assert_eq!(known.body["status"]["authenticated"], true);
+    let elsewhere = world.ask(ROOT, "POST", reviews, &review(token, json!(["vault"]))).await;
+    assert_eq!(elsewhere.body["status"].get("authenticated"), None);
+    assert_eq!(world.write(ROOT, "POST", reviews, json!({"spec": {}})).await.0, 400);
+}
