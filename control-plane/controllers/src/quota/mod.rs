@@ -8,7 +8,7 @@ use crate::{Context, ManagedResource};
 use serde_json::Value;
 use skep_api::kinds::quota::{recount, usage};
 use skep_api::{GroupResource, Object};
-use skep_client::{Client, ClientExt, Collection, ListOptions, WriteOptions};
+use skep_client::{Client, Collection, Informer, ListOptions, WriteOptions};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -32,6 +32,7 @@ fn wants_count(old: Option<&Object>, new: &Object) -> bool {
 
 struct Counter {
     client: Arc<dyn Client>,
+    quotas: Informer,
     resources: watch::Receiver<Vec<ManagedResource>>,
 }
 
@@ -43,7 +44,7 @@ impl Counter {
     async fn count(&self, key: Key) -> Outcome {
         let quotas = Collection::core("resourcequotas");
         let target = quotas.item(&key.namespace, &key.name);
-        let Some(found) = self.client.find(&target).await? else { return Ok(None) };
+        let Some(found) = self.quotas.get(&key.namespace, &key.name) else { return Ok(None) };
         let mut quota = found.value();
         let known: Vec<(GroupResource, Collection)> = {
             let resources = self.resources.borrow();
@@ -80,15 +81,18 @@ pub(crate) fn start(context: &Context) {
         Some(new) if wants_count(change.old.as_deref(), new) => vec![Key::of(new)],
         _ => Vec::new(),
     });
-    let (all, later) = (informer, queue.clone());
+    let (all, later, quotas) = (informer.clone(), queue.clone(), informer);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(AGAIN).await;
             all.list().iter().for_each(|quota| later.add(Key::of(quota)));
         }
     });
-    let counter =
-        Arc::new(Counter { client: context.client(NAME), resources: context.config.resources.clone() });
+    let counter = Arc::new(Counter {
+        client: context.client(NAME),
+        quotas,
+        resources: context.config.resources.clone(),
+    });
     runtime::work(NAME, &queue, 2, move |key| {
         let counter = counter.clone();
         async move { counter.count(key).await }
