@@ -1,5 +1,6 @@
 //! The node's HTTPS server, as the API server calls it: logs, exec, attach, port-forward, pods, figures.
 
+pub mod access;
 pub mod figures;
 mod files;
 pub mod logs;
@@ -12,6 +13,7 @@ use crate::core::observed::{Container, State};
 use crate::core::sandbox::id;
 use crate::manager::Pods;
 use crate::worker::Shown;
+use access::{Access, Refusal};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode, header};
@@ -32,9 +34,6 @@ use tokio_rustls::TlsAcceptor;
 /// Answer bodies.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The identity the API server calls with.
-const CALLER: &str = "kube-apiserver-kubelet-client";
-
 /// Why the server cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -51,7 +50,8 @@ pub enum ServerError {
     Tls(String),
 }
 
-/// Reads certificate, key and client authority into a TLS configuration that asks every client who it is.
+/// Reads certificate, key and client authority into a TLS configuration that asks clients for certificates; who has none may
+/// show a token.
 pub fn tls(cert: &Path, key: &Path, ca: &Path) -> Result<TlsAcceptor, ServerError> {
     let file = |p: &Path, why: String| ServerError::File { file: p.display().to_string(), why };
     let certs = |p: &Path| -> Result<Vec<CertificateDer<'static>>, ServerError> {
@@ -69,6 +69,7 @@ pub fn tls(cert: &Path, key: &Path, ca: &Path) -> Result<TlsAcceptor, ServerErro
     let bad = |e: &dyn std::fmt::Display| ServerError::Tls(e.to_string());
     let verifier =
         rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .allow_unauthenticated()
             .build()
             .map_err(|e| bad(&e))?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -79,14 +80,6 @@ pub fn tls(cert: &Path, key: &Path, ca: &Path) -> Result<TlsAcceptor, ServerErro
         .map_err(|e| bad(&e))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// Whether a client certificate may ask this node.
-fn allowed(der: &[u8]) -> bool {
-    let Ok((_, cert)) = x509_parser::parse_x509_certificate(der) else { return false };
-    let subject = cert.subject();
-    let masters = subject.iter_organization().any(|o| o.as_str() == Ok("system:masters"));
-    masters || subject.iter_common_name().any(|c| c.as_str() == Ok(CALLER))
 }
 
 /// What the server shows beside the pods themselves.
@@ -100,12 +93,14 @@ pub trait Extra: Send + Sync + 'static {
 pub struct Server {
     pods: Pods,
     extra: Arc<dyn Extra>,
+    access: Arc<Access>,
 }
 
 impl Server {
     /// A server for these pods.
     pub fn new(pods: Pods, extra: Arc<dyn Extra>) -> Self {
-        Self { pods, extra }
+        let access = Arc::new(Access::new(Arc::new(pods.context().api.clone())));
+        Self { pods, extra, access }
     }
 
     /// Answers until dropped.
@@ -121,27 +116,33 @@ impl Server {
                 let hello =
                     tokio::time::timeout(std::time::Duration::from_secs(10), tls.accept(stream)).await;
                 let Ok(Ok(stream)) = hello else { return };
-                let ok = stream
-                    .get_ref()
-                    .1
-                    .peer_certificates()
-                    .and_then(|c| c.first())
-                    .is_some_and(|c| allowed(c.as_ref()));
+                let shown = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+                let certificate: Option<Arc<[u8]>> = shown.map(|c| c.as_ref().into());
                 let service = hyper::service::service_fn(move |r| {
-                    let this = this.clone();
-                    async move {
-                        Ok::<_, Infallible>(if ok {
-                            this.answer(r).await
-                        } else {
-                            text(StatusCode::FORBIDDEN, "Forbidden\n")
-                        })
-                    }
+                    let (this, certificate) = (this.clone(), certificate.clone());
+                    async move { Ok::<_, Infallible>(this.admit(r, certificate.as_deref()).await) }
                 });
                 let _ = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .with_upgrades()
                     .await;
             });
+        }
+    }
+
+    /// Answers whoever may ask.
+    async fn admit(&self, r: Request<Incoming>, certificate: Option<&[u8]>) -> Response<Body> {
+        let header = r.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let token = token.map(|(_, token)| token.trim()).filter(|token| !token.is_empty());
+        match self.access.check(certificate, token, r.method().as_str(), r.uri().path()).await {
+            Ok(()) => self.answer(r).await,
+            Err(Refusal::Unauthorized) => text(StatusCode::UNAUTHORIZED, "Unauthorized\n"),
+            Err(Refusal::Forbidden(why)) => text(StatusCode::FORBIDDEN, &format!("{why}\n")),
+            Err(Refusal::Unknown(why)) => {
+                tracing::warn!(%why, "it cannot be found out who asks and what they may");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Error\n")
+            }
         }
     }
 
@@ -218,7 +219,8 @@ impl Server {
             "maxPods": crate::node::MAX_PODS,
             "podLogsDir": node.log_dir,
             "cgroupRoot": node.cgroup,
-            "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": false}},
+            "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}},
+            "authorization": {"mode": "Webhook"},
             "enableServer": true,
             "enableDebuggingHandlers": true,
             "enableSystemLogHandler": true,
