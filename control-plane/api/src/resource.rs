@@ -208,6 +208,12 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What whoever writes an object is warned of (`WarningsOnCreate`, `WarningsOnUpdate`). `old` is the object that
+    /// it replaces.
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Errors of a name; DNS-1123 subdomain by default.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         crate::names::dns1123_subdomain(name, prefix)

@@ -84,8 +84,8 @@ pub(super) fn check(format: &str) -> Option<Check> {
     FORMATS.iter().find(|row| row.0 == name).map(|row| row.1)
 }
 
-/// Whether a schema of that type has any use for the format.
-pub(super) fn is_known(kind: super::Kind, format: &str) -> bool {
+/// Whether values of a schema of that type are checked by the format.
+pub fn is_known(kind: super::Kind, format: &str) -> bool {
     match kind {
         super::Kind::Any | super::Kind::String => check(format).is_some(),
         super::Kind::Integer => matches!(format, "int32" | "int64"),

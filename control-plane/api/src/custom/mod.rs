@@ -33,6 +33,7 @@ pub use check_defaults::validate_defaults;
 pub use defaults::{apply_defaults, drop_nulls};
 pub use definition::{Conversion, Definition, Names, PrinterColumn, Scale, Version};
 pub use evaluate::{Rules, Verdict};
+pub use formats::is_known as is_known_format;
 pub use guide::{Custom, Guide, pruned_defaults, type_name};
 pub use jsonpath::JsonPath;
 pub use lists::validate_lists;

@@ -9,7 +9,9 @@ use super::{validate_embedded, validate_lists, validate_value};
 use crate::field::{FieldError, FieldErrorKind, Path};
 use crate::resource::{Column, Context, GroupVersionKind, Strategy};
 use crate::table;
+use crate::validation::text::qualified_name;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The strategy of one version.
@@ -133,6 +135,21 @@ fn shown(column: &PrinterColumn) -> Column {
     }
 }
 
+/// What is said of a finalizer whose name others might choose too.
+fn odd_finalizer(name: &str) -> Vec<String> {
+    const KNOWN: &[&str] = &["orphan", "foregroundDeletion", "kubernetes"];
+    let mut said: Vec<String> =
+        qualified_name(name).iter().map(|why| format!("metadata.finalizers: {name:?}: {why}")).collect();
+    if !name.contains('/') && !KNOWN.contains(&name) {
+        let path = if name.contains('.') { " including a path (/)" } else { "" };
+        said.push(format!(
+            "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{path} to avoid accidental \
+             conflicts with other finalizer writers"
+        ));
+    }
+    said
+}
+
 /// A value as a cell of a column of that type.
 fn cell(kind: &str, value: &Value, now: jiff::Timestamp) -> Value {
     match (kind, value) {
@@ -227,6 +244,15 @@ impl Strategy for CustomStrategy {
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         self.validate_update(new, old)
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let finalizers = |object: &'_ Value| -> BTreeSet<String> {
+            let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+            list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let before = old.map(finalizers).unwrap_or_default();
+        finalizers(new).difference(&before).flat_map(|name| odd_finalizer(name)).collect()
     }
 
     fn has_generation(&self) -> bool {

@@ -179,6 +179,7 @@ impl Registry {
             errors.extend(strategy.validate(&new));
             errors.extend(strategy.validate_create(&new));
             invalid(call, &name, &errors)?;
+            told.extend(strategy.warnings(&new, None));
             self.admission.validate(&request, Some(&new), None, &mut told).await?;
             let together = together.and(self.admission.charge(&request, Some(&new), None).await?);
             let contended = together.contended();
@@ -323,6 +324,9 @@ impl Registry {
             other => errors.extend(strategy.validate_subresource_update(other, &new, &old)),
         }
         invalid(call, call.name, &errors)?;
+        if call.subresource.is_empty() {
+            told.extend(strategy.warnings(&new, Some(&old)));
+        }
         self.admission.validate(&request, Some(&new), Some(current), told).await?;
 
         let key = call.key(call.name);

@@ -150,3 +150,18 @@ fn a_status_is_checked_by_its_own_schema() {
     );
     assert_eq!(strategy.validate_update(&object(json!({"n": 1})), &object(json!({"n": 2}))).len(), 1);
 }
+
+#[test]
+fn finalizers_that_anybody_might_choose_are_warned_of() {
+    let strategy = custom(free(), json!({})).strategy;
+    let object = |list: Value| json!({"metadata": {"finalizers": list}});
+    let better = "prefer a domain-qualified finalizer name";
+    let found = strategy
+        .warnings(&object(json!(["a/b", "orphan", "mine", "example.com"])), Some(&object(json!(["old"]))));
+    assert_eq!(found.len(), 2);
+    assert!(
+        found[0].starts_with(&format!("metadata.finalizers: \"example.com\": {better} including a path (/)"))
+    );
+    assert!(found[1].starts_with(&format!("metadata.finalizers: \"mine\": {better} to avoid")));
+    assert!(strategy.warnings(&object(json!(["mine"])), Some(&object(json!(["mine"])))).is_empty());
+}

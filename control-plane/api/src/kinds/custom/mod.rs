@@ -12,12 +12,14 @@ mod tests;
 mod tidy;
 
 use super::columns::{created_at, name};
+use crate::custom::Structural;
 use crate::custom::rules::{Compiler, NoRules};
 use crate::field::FieldError;
 use crate::resource::{Column, Context, Strategy};
 use crate::table;
 use crate::validation::At;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The kind. It needs a compiler for the rules of schemas: where it has none, it refuses rules.
@@ -67,6 +69,26 @@ fn remember_storage(object: &mut Value) {
     {
         list.push(storage.into());
     }
+}
+
+/// Formats in the schemas of a definition that nothing is checked by.
+fn odd_formats(object: &Value) -> Vec<String> {
+    fn gather(schema: &Structural, found: &mut Vec<String>) {
+        let format = &schema.limits.format;
+        if !format.is_empty() && !crate::custom::is_known_format(schema.kind, format) {
+            found.push(format.clone());
+        }
+        schema.parts().for_each(|part| gather(part, found));
+    }
+    let mut found = Vec::new();
+    for tree in old::versions(object).filter_map(old::schema) {
+        if let Ok(schema) = Structural::parse(tree) {
+            gather(&schema, &mut found);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    found.retain(|format| seen.insert(format.clone()));
+    found
 }
 
 fn fill(map: &mut Map<String, Value>, key: &str, text: String) {
@@ -132,6 +154,12 @@ impl Strategy for CustomResourceDefinition {
 
     fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
         spec::validate_status(&At::root(new))
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let before = old.map(odd_formats).unwrap_or_default();
+        let new = odd_formats(new).into_iter().filter(|format| !before.contains(format));
+        new.map(|format| format!("unrecognized format {format:?}")).collect()
     }
 
     fn has_generation(&self) -> bool {

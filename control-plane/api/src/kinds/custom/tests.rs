@@ -423,3 +423,15 @@ fn a_table_shows_when_it_was_made() {
     assert_eq!(names, ["Name", "Created At"]);
     assert_eq!(kind.cells(&object, now()), [json!("a.b.c"), json!("2026-05-01T11:00:00Z")]);
 }
+
+#[test]
+fn formats_that_nobody_knows_are_warned_of() {
+    let tree = json!({"type": "object", "properties": {
+        "a": {"type": "string", "format": "odd"}, "b": {"type": "integer", "format": "date"}, "c": {"type": "string", "format": "date-time"},
+        "d": {"type": "array", "items": {"type": "string", "format": "odd"}},
+    }});
+    let new = definition(tree, |_| {});
+    let expected = ["unrecognized format \"odd\"", "unrecognized format \"date\""];
+    assert_eq!(kind().warnings(&new, None), expected);
+    assert_eq!(kind().warnings(&new, Some(&new)), Vec::<String>::new());
+}
