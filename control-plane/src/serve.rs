@@ -3,7 +3,6 @@
 use crate::authority::Keyring;
 use crate::flags::Serve;
 use anyhow::Context;
-use skep_api::custom::rules::NoRules;
 use skep_api::kinds::ResourceTable;
 use skep_apiserver::admission::BuiltIn;
 use skep_apiserver::alloc::{Cidr, Services};
@@ -91,7 +90,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         handlers,
         limits: Limits::default(),
     });
-    custom::start(&server, Arc::new(NoRules)).await?;
+    custom::start(&server, Arc::new(skep_cel::Rules)).await?;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.clone().serve(listener, tls, until(stopped.clone())));
     tracing::info!(%advertise, port, "serving");

@@ -277,6 +277,12 @@ impl<'v> Machine<'_, 'v> {
     }
 
     fn list(&mut self, list: &[(Expr, bool)]) -> Outcome<Value<'v>> {
+        let items = self.elements(list);
+        self.charge(LIST_BASE)?;
+        Ok(Value::list(items?))
+    }
+
+    fn elements(&mut self, list: &[(Expr, bool)]) -> Outcome<Vec<Value<'v>>> {
         let mut items = Vec::with_capacity(list.len());
         for (element, optional) in list {
             match (self.eval(element)?, optional) {
@@ -286,8 +292,7 @@ impl<'v> Machine<'_, 'v> {
             }
         }
         self.meter.spend(items.len() as u64)?;
-        self.charge(LIST_BASE)?;
-        Ok(Value::list(items))
+        Ok(items)
     }
 
     fn map(&mut self, entries: &[Entry]) -> Outcome<Value<'v>> {
@@ -422,16 +427,18 @@ impl<'v> Machine<'_, 'v> {
     fn append(&mut self, list: &Expr, element: &Expr, accu: usize) -> Outcome<Value<'v>> {
         self.charge(1)?;
         let item = match self.plan.constant(element.id).filter(|_| self.plan.constant(list.id).is_some()) {
-            Some(constant) => constant.clone(),
+            Some(constant) => Ok(constant.clone()),
             None => {
-                let item = self.eval(element)?;
+                let item = self.eval(element);
                 self.charge(LIST_BASE)?;
                 item
             }
         };
         self.charge(1)?;
-        match self.take(accu)? {
-            Value::List(List::Made(mut items, kind)) => {
+        // What failed first is what is told.
+        let accu = if matches!(item, Err(Failure::Limit)) { Err(Failure::Limit) } else { self.take(accu) };
+        match (accu?, item?) {
+            (Value::List(List::Made(mut items, kind)), item) => {
                 if Arc::get_mut(&mut items).is_none() {
                     self.meter.spend(items.len() as u64)?;
                 }

@@ -12,8 +12,10 @@ use crate::macros;
 
 /// Most code points of an expression, as upstream's compiler takes them.
 const LONGEST: usize = 100_000;
-/// Most levels of nesting, in the text and in the tree.
-pub(crate) const DEEPEST: u16 = 250;
+/// Most levels of the tree.
+const DEEPEST: u16 = 250;
+/// Most expressions within expressions in the text: half of what upstream takes, so that a stack of 2 MiB is enough.
+const DEEPEST_TEXT: u16 = 125;
 /// Most nodes; macros can multiply them.
 const MOST_NODES: usize = 200_000;
 
@@ -53,6 +55,10 @@ const BINARY: &[(&str, &str, u8)] = &[
     ("/", "_/_", 5),
     ("%", "_%_", 5),
 ];
+
+/// What an operand may begin with, as messages list it.
+const OPERANDS: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, \
+     BYTES, IDENTIFIER}";
 
 type Result<T> = std::result::Result<T, Issue>;
 
@@ -177,38 +183,55 @@ impl Parser<'_> {
         if *self.peek() == Token::End { Ok(()) } else { self.unexpected("<EOF>") }
     }
 
-    /// Runs what nests one level deeper.
-    fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.depth >= DEEPEST {
-            let message = format!("expression recursion limit exceeded: {DEEPEST}");
+    fn expr(&mut self) -> Result<Expr> {
+        if self.depth >= DEEPEST_TEXT {
+            let message = format!("expression recursion limit exceeded: {DEEPEST_TEXT}");
             return Err(Issue { offset: self.offset(), message });
         }
         self.depth += 1;
-        let result = run(self);
+        let result = self.ternary();
         self.depth -= 1;
         result
     }
 
-    fn expr(&mut self) -> Result<Expr> {
-        self.nested(|parser| {
-            let condition = parser.logical("||", "_||_")?;
-            let offset = parser.offset();
-            if !parser.eat("?") {
-                return Ok(condition);
-            }
-            let yes = parser.logical("||", "_||_")?;
-            parser.expect(":")?;
-            let no = parser.expr()?;
-            parser.nodes.call(offset, "_?_:_", vec![condition, yes, no])
-        })
+    fn ternary(&mut self) -> Result<Expr> {
+        let condition = self.either()?;
+        let offset = self.offset();
+        if !self.eat("?") {
+            return Ok(condition);
+        }
+        let yes = self.either()?;
+        self.expect(":")?;
+        let no = self.expr()?;
+        self.nodes.call(offset, "_?_:_", vec![condition, yes, no])
     }
 
-    /// A chain of `||` of chains of `&&`, as a balanced tree: a long chain is not deep.
-    fn logical(&mut self, symbol: &str, function: &str) -> Result<Expr> {
-        let operand = |parser: &mut Self| {
-            if symbol == "||" { parser.logical("&&", "_&&_") } else { parser.binary(3) }
-        };
-        let mut terms = vec![operand(self)?];
+    /// A chain of `||`.
+    fn either(&mut self) -> Result<Expr> {
+        let first = self.both()?;
+        if *self.peek() == Token::Symbol("||") {
+            self.chain(first, "||", "_||_", Self::both)
+        } else {
+            Ok(first)
+        }
+    }
+
+    /// A chain of `&&`.
+    fn both(&mut self) -> Result<Expr> {
+        let first = self.binary(3)?;
+        let operand = |parser: &mut Self| parser.binary(3);
+        if *self.peek() == Token::Symbol("&&") { self.chain(first, "&&", "_&&_", operand) } else { Ok(first) }
+    }
+
+    /// The rest of a chain as a balanced tree: a long chain is not deep.
+    fn chain(
+        &mut self,
+        first: Expr,
+        symbol: &str,
+        function: &str,
+        operand: impl Fn(&mut Self) -> Result<Expr>,
+    ) -> Result<Expr> {
+        let mut terms = vec![first];
         let mut offsets = Vec::new();
         loop {
             let offset = self.offset();
@@ -279,43 +302,52 @@ impl Parser<'_> {
 
     fn member(&mut self) -> Result<Expr> {
         let mut operand = self.primary()?;
-        loop {
+        while let Token::Symbol(symbol @ ("." | "[" | "{")) = *self.peek() {
             let offset = self.offset();
-            if self.eat(".") {
-                let optional = self.eat("?");
-                let (field, quoted) = match self.take() {
-                    Token::Ident(name) => (name, false),
-                    Token::Quoted(name) => (name, true),
-                    _ => {
-                        self.at -= 1;
-                        return self.unexpected("IDENTIFIER");
-                    }
-                };
-                if optional {
-                    let name = self.nodes.make(offset, Kind::Literal(Literal::String(field)))?;
-                    operand = self.nodes.call(offset, "_?._", vec![operand, name])?;
-                } else if !quoted && matches!(self.peek(), Token::Symbol("(")) {
-                    let open = self.offset();
-                    self.at += 1;
-                    let args = self.arguments()?;
-                    operand = macros::member(&mut self.nodes, open, operand, field, args)?;
-                } else {
-                    let kind = Kind::Select { operand: Box::new(operand), field, test: false };
-                    operand = self.nodes.make(offset, kind)?;
-                }
-            } else if self.eat("[") {
-                let function = if self.eat("?") { "_[?_]" } else { "_[_]" };
-                let index = self.expr()?;
-                self.expect("]")?;
-                operand = self.nodes.call(offset, function, vec![operand, index])?;
-            } else if matches!(self.peek(), Token::Symbol("{")) && qualified(&operand).is_some() {
-                let name = qualified(&operand).unwrap_or_default();
-                self.at += 1;
-                operand = self.fields(offset, name.into())?;
-            } else {
-                return Ok(operand);
-            }
+            operand = match symbol {
+                "." => self.dotted(offset, operand)?,
+                "[" => self.indexed(offset, operand)?,
+                _ => match qualified(&operand) {
+                    Some(name) => self.fields(offset, name.into())?,
+                    None => return Ok(operand),
+                },
+            };
         }
+        Ok(operand)
+    }
+
+    /// `.field`, `.?field` or `.function(arguments)` behind an operand.
+    fn dotted(&mut self, offset: usize, operand: Expr) -> Result<Expr> {
+        self.at += 1;
+        let optional = self.eat("?");
+        let (field, quoted) = match self.take() {
+            Token::Ident(name) => (name, false),
+            Token::Quoted(name) => (name, true),
+            _ => {
+                self.at -= 1;
+                return self.unexpected("IDENTIFIER");
+            }
+        };
+        if optional {
+            let name = self.nodes.make(offset, Kind::Literal(Literal::String(field)))?;
+            return self.nodes.call(offset, "_?._", vec![operand, name]);
+        }
+        if !quoted && matches!(self.peek(), Token::Symbol("(")) {
+            let open = self.offset();
+            self.at += 1;
+            let args = self.arguments()?;
+            return macros::member(&mut self.nodes, open, operand, field, args);
+        }
+        self.nodes.make(offset, Kind::Select { operand: Box::new(operand), field, test: false })
+    }
+
+    /// `[index]` or `[?index]` behind an operand.
+    fn indexed(&mut self, offset: usize, operand: Expr) -> Result<Expr> {
+        self.at += 1;
+        let function = if self.eat("?") { "_[?_]" } else { "_[_]" };
+        let index = self.expr()?;
+        self.expect("]")?;
+        self.nodes.call(offset, function, vec![operand, index])
     }
 
     fn arguments(&mut self) -> Result<Vec<Expr>> {
@@ -333,6 +365,7 @@ impl Parser<'_> {
     }
 
     fn fields(&mut self, offset: usize, name: Arc<str>) -> Result<Expr> {
+        self.at += 1;
         let mut fields = Vec::new();
         while !self.eat("}") {
             let (Token::Ident(field) | Token::Quoted(field)) = self.take() else {
@@ -350,6 +383,54 @@ impl Parser<'_> {
     }
 
     fn primary(&mut self) -> Result<Expr> {
+        match *self.peek() {
+            Token::Symbol("(") => {
+                self.at += 1;
+                let inner = self.expr()?;
+                self.expect(")")?;
+                Ok(inner)
+            }
+            Token::Symbol("[") => self.list(),
+            Token::Symbol("{") => self.map(),
+            _ => self.simple(),
+        }
+    }
+
+    fn list(&mut self) -> Result<Expr> {
+        let offset = self.offset();
+        self.at += 1;
+        let mut list = Vec::new();
+        while !self.eat("]") {
+            let optional = self.eat("?");
+            list.push((self.expr()?, optional));
+            if !self.eat(",") {
+                self.expect("]")?;
+                break;
+            }
+        }
+        self.nodes.make(offset, Kind::List(list))
+    }
+
+    fn map(&mut self) -> Result<Expr> {
+        let offset = self.offset();
+        self.at += 1;
+        let mut entries = Vec::new();
+        while !self.eat("}") {
+            let optional = self.eat("?");
+            let key = self.expr()?;
+            self.expect(":")?;
+            let value = self.expr()?;
+            entries.push(Entry { key, value, optional });
+            if !self.eat(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        self.nodes.make(offset, Kind::Map(entries))
+    }
+
+    /// Literals, variables and calls of global functions.
+    fn simple(&mut self) -> Result<Expr> {
         let offset = self.offset();
         if self.negative_number() {
             self.at += 1;
@@ -360,65 +441,26 @@ impl Parser<'_> {
             };
             return self.nodes.make(offset, Kind::Literal(literal));
         }
+        // A leading dot names the root of the one namespace there is.
+        let rooted = self.eat(".");
         match self.take() {
-            Token::Literal(literal) => self.nodes.make(offset, Kind::Literal(literal)),
-            Token::Ident(name) => self.named(offset, name, false),
-            Token::Symbol(".") => match self.take() {
-                Token::Ident(name) => self.named(offset, name, true),
-                _ => {
-                    self.at -= 1;
-                    self.unexpected("IDENTIFIER")
-                }
-            },
-            Token::Symbol("(") => {
-                let inner = self.expr()?;
-                self.expect(")")?;
-                Ok(inner)
-            }
-            Token::Symbol("[") => {
-                let mut list = Vec::new();
-                while !self.eat("]") {
-                    let optional = self.eat("?");
-                    list.push((self.expr()?, optional));
-                    if !self.eat(",") {
-                        self.expect("]")?;
-                        break;
-                    }
-                }
-                self.nodes.make(offset, Kind::List(list))
-            }
-            Token::Symbol("{") => {
-                let mut entries = Vec::new();
-                while !self.eat("}") {
-                    let optional = self.eat("?");
-                    let key = self.expr()?;
-                    self.expect(":")?;
-                    let value = self.expr()?;
-                    entries.push(Entry { key, value, optional });
-                    if !self.eat(",") {
-                        self.expect("}")?;
-                        break;
-                    }
-                }
-                self.nodes.make(offset, Kind::Map(entries))
-            }
+            Token::Literal(literal) if !rooted => self.nodes.make(offset, Kind::Literal(literal)),
             Token::IntMinimum => {
                 Err(Issue { offset, message: "Syntax error: invalid int literal".to_owned() })
             }
+            Token::Ident(name) => self.named(offset, name),
             _ => {
                 self.at -= 1;
-                self.unexpected("{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}")
+                self.unexpected(if rooted { "IDENTIFIER" } else { OPERANDS })
             }
         }
     }
 
     /// A variable or the call of a global function.
-    fn named(&mut self, offset: usize, name: Arc<str>, rooted: bool) -> Result<Expr> {
+    fn named(&mut self, offset: usize, name: Arc<str>) -> Result<Expr> {
         if RESERVED.contains(&&*name) {
             return Err(Issue { offset, message: format!("Syntax error: reserved identifier: {name}") });
         }
-        // A leading dot names the root of the one namespace there is.
-        let _ = rooted;
         let open = self.offset();
         if self.eat("(") {
             let args = self.arguments()?;
