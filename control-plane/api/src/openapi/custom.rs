@@ -136,7 +136,7 @@ fn unfold(schema: &mut Value) {
 /// Takes out what kubectl cannot read in version 2.
 fn simplify(schema: &mut Value) {
     walk(schema, &mut |map| {
-        for key in ["allOf", "oneOf", "anyOf", "not"] {
+        for key in ["allOf", "oneOf", "anyOf", "not", "default"] {
             map.remove(key);
         }
         if map.remove("nullable") == Some(Value::Bool(true)) {
@@ -261,6 +261,7 @@ mod tests {
                 "b": {"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true,
                       "properties": {"c": {"type": "string"}}}},
                 "d": {"x-kubernetes-int-or-string": true},
+                "default": {"type": "string", "default": "x"},
             },
             "anyOf": [{"required": ["a"]}],
         });
@@ -275,6 +276,7 @@ mod tests {
                     "a": {},
                     "b": {"type": "array", "items": {"x-kubernetes-preserve-unknown-fields": true}},
                     "d": {"x-kubernetes-int-or-string": true},
+                    "default": {"type": "string"},
                 },
             })
         );
