@@ -99,6 +99,7 @@ impl Handler for OfPod {
         let info = &exchange.info;
         let query = exchange.request.uri().query().unwrap_or_default().to_owned();
         if self.kind != Kind::Log {
+            crate::proxy::refuse_dry_run(&exchange.request)?;
             self.may_create(&exchange.user, info).await?;
         }
         let pod = self.nodes.find("pods", &info.namespace, &info.name)?;

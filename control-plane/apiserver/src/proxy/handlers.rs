@@ -4,9 +4,9 @@ use super::path::Route;
 use crate::cache::Caches;
 use crate::dial::{Dialer, Named, Services, Target, may_be_dialled, node, pod};
 use crate::hooks::{Body, Exchange, Handler, Handlers};
-use crate::request::RequestInfo;
+use crate::request::{RequestInfo, param};
 use async_trait::async_trait;
-use http::Response;
+use http::{Request, Response};
 use serde_json::Value;
 use skep_api::{GroupResource, Status};
 use std::sync::Arc;
@@ -67,6 +67,14 @@ impl Proxy {
     }
 }
 
+/// 400 for a request that is to change nothing: what happens at the other end is not in this server's hands.
+pub(crate) fn refuse_dry_run(request: &Request<Body>) -> Result<(), Status> {
+    match param(request.uri().query().unwrap_or_default(), "dryRun") {
+        Some(_) => Err(Status::bad_request("dryRun is not supported")),
+        None => Ok(()),
+    }
+}
+
 /// 400 for a node whose address is one that only this machine may use.
 async fn proxyable(target: &Target) -> Result<(), Status> {
     let refused = |why: &dyn std::fmt::Display| Status::bad_request(why.to_string());
@@ -84,6 +92,7 @@ async fn proxyable(target: &Target) -> Result<(), Status> {
 #[async_trait]
 impl Handler for Proxy {
     async fn handle(&self, exchange: Exchange) -> Result<Response<Body>, Status> {
+        refuse_dry_run(&exchange.request)?;
         let target = self.target(&exchange.info).await?;
         let segments = if exchange.info.namespace.is_empty() { CLUSTER } else { NAMESPACED };
         let route = Route::cut(exchange.request.uri().path(), segments);

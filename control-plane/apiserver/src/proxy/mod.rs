@@ -11,7 +11,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use handlers::register;
+pub(crate) use handlers::{refuse_dry_run, register};
 
 use crate::dial::{Dialer, Target, backend_failure, incoming, unreachable};
 use crate::hooks::{Body, full};

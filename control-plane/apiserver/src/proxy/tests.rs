@@ -243,3 +243,13 @@ async fn who_does_not_upgrade() {
     let head = upgrade_head(&mut front(target).await, "/other").await;
     assert!(head.starts_with("http/1.1 500"), "{head}");
 }
+
+#[test]
+fn nothing_is_tried_out() {
+    let code = |uri: &str| {
+        let request = Request::builder().uri(uri).body(full("")).unwrap();
+        refuse_dry_run(&request).map_err(|status| status.code)
+    };
+    assert_eq!(code("/x?dryRun=All"), Err(400));
+    assert_eq!(code("/x?dry=All"), Ok(()));
+}
