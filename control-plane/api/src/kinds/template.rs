@@ -64,6 +64,10 @@ impl Strategy for ReplicationController {
         workload::ReplicaSet.validate_status_update(new, old)
     }
 
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::name_warnings(new, old)
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

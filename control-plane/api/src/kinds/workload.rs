@@ -9,6 +9,7 @@ pub use statefulset::StatefulSet;
 use super::columns::{age, container_cells, count, name, selected, selected_cells};
 use super::pod;
 use crate::field::FieldError;
+use crate::names::dns1123_label;
 use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
 use crate::validation::metadata::desired_state_changed;
@@ -106,6 +107,17 @@ fn status_counts(errors: &mut Errors, status: &At<'_, '_>, counts: &[&str], part
     }
 }
 
+/// What whoever makes an object with such a name is warned of: its pods have it in theirs.
+pub(super) fn name_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let name = new.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let wrong = dns1123_label(name, false);
+    if old.is_some() || wrong.is_empty() {
+        return Vec::new();
+    }
+    let what = "this is used in Pod names and hostnames, which can result in surprising behavior";
+    vec![format!("metadata.name: {what}; a DNS label is recommended: [{}]", wrong.join(" "))]
+}
+
 /// The count of collisions of names only grows.
 fn collisions(errors: &mut Errors, status: &At<'_, '_>, before: &At<'_, '_>) {
     let at = status.get("collisionCount");
@@ -178,6 +190,10 @@ impl Strategy for Deployment {
         );
         collisions(&mut errors, &status, &old.get("status"));
         errors.done()
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        name_warnings(new, old)
     }
 
     fn has_generation(&self) -> bool {
@@ -313,6 +329,10 @@ impl Strategy for ReplicaSet {
             &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
         );
         errors.done()
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        name_warnings(new, old)
     }
 
     fn has_generation(&self) -> bool {

@@ -4,7 +4,7 @@ use super::schedule::{Schedule, time_zone};
 use super::spec;
 use crate::field::FieldError;
 use crate::kinds::columns::{age, name, selected, selected_cells};
-use crate::kinds::pod;
+use crate::kinds::{pod, workload};
 use crate::resource::{Column, Strategy};
 use crate::table::{self, column, human_duration};
 use crate::validation::{At, Errors, same};
@@ -79,6 +79,19 @@ impl Strategy for CronJob {
             validate_zone(&mut errors, &zone);
         }
         errors.done()
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = workload::name_warnings(new, old);
+        let schedule = new.pointer("/spec/schedule").and_then(Value::as_str).unwrap_or_default();
+        if old.is_some() && schedule.contains("TZ") {
+            out.push(
+                "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+                 https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                    .into(),
+            );
+        }
+        out
     }
 
     fn has_generation(&self) -> bool {
@@ -257,6 +270,10 @@ mod tests {
         assert!(errors(&long).ends_with("must be no more than 52 characters"));
         let (old, new) = (cron(&json!({"schedule": "TZ=UTC 0 * * * *"})), "TZ=UTC 1 * * * *");
         assert_eq!(shown(&CronJob.validate_update(&cron(&json!({"schedule": new})), &old)), "");
+        assert_eq!(CronJob.warnings(&old, Some(&old)).len(), 1);
+        long["metadata"]["name"] = "a.b".into();
+        assert!(CronJob.warnings(&long, None)[0].starts_with("metadata.name: this is used in Pod names"));
+        assert_eq!(CronJob.warnings(&long, Some(&long)), [""; 0]);
         let both = cron(&json!({"schedule": new, "timeZone": "UTC"}));
         assert!(shown(&CronJob.validate_update(&both, &old)).contains("cannot use both"));
     }

@@ -109,6 +109,10 @@ impl Strategy for Job {
         errors.done()
     }
 
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::name_warnings(new, old)
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

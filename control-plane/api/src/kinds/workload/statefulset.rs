@@ -111,6 +111,14 @@ impl Strategy for StatefulSet {
         dns1123_label(name, prefix)
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let limit = new.pointer("/spec/revisionHistoryLimit").and_then(Value::as_i64);
+        let wrong = limit.is_some_and(|limit| limit < 0).then(|| {
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+        });
+        wrong.map(str::to_owned).into_iter().collect()
+    }
+
     fn has_generation(&self) -> bool {
         true
     }
@@ -344,6 +352,9 @@ mod tests {
         let bare = set(&json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}]}));
         let text = shown(&StatefulSet.validate_create(&bare));
         assert!(text.starts_with("spec.volumeClaimTemplates[0].spec.accessModes: Required value"), "{text}");
+        let endless = set(&json!({"revisionHistoryLimit": -1}));
+        assert_eq!(StatefulSet.warnings(&endless, None).len(), 1);
+        assert_eq!(StatefulSet.warnings(&named, None), [""; 0]);
     }
 
     #[test]
