@@ -7,6 +7,7 @@
 pub mod core;
 mod queue;
 
+use crate::core::claims::{Needs, need};
 use crate::core::model::{Node, Pod, Spread};
 use crate::core::plugins::spread::default_constraints;
 use crate::core::state::Cluster;
@@ -14,16 +15,23 @@ use crate::core::{Decision, schedule};
 use parking_lot::Mutex;
 use queue::Queue;
 use serde_json::{Value, json};
+use skep_api::kinds::volume::class_of;
 use skep_api::selector::Requirement;
 use skep_api::{LabelSelector, Status};
 use skep_client::{Change, Client, Collection, Informer, Patch, Recorder, Reference, WriteOptions};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The name pods ask for in `spec.schedulerName`.
 pub const NAME: &str = "default-scheduler";
+
+/// Tells a claim which node its first consumer has.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// How long a pod waits for its volumes once it has a node (`bindTimeoutSeconds`).
+const CLAIMS_MAX: Duration = Duration::from_secs(600);
 
 struct State {
     cluster: Cluster,
@@ -35,6 +43,9 @@ struct State {
 
 struct Scheduler {
     client: Arc<dyn Client>,
+    claims: Informer,
+    volumes: Informer,
+    storage_classes: Informer,
     services: Informer,
     sets: Informer,
     events: Recorder,
@@ -48,12 +59,19 @@ pub async fn run(client: Arc<dyn Client>) {
     let pods = Informer::all(client.clone(), Collection::core("pods"));
     let services = Informer::all(client.clone(), Collection::core("services"));
     let sets = Informer::all(client.clone(), Collection::of("apps", "v1", "replicasets"));
-    for informer in [&nodes, &pods, &services, &sets] {
+    let claims = Informer::all(client.clone(), Collection::core("persistentvolumeclaims"));
+    let volumes = Informer::all(client.clone(), Collection::core("persistentvolumes"));
+    let storage = Collection::of("storage.k8s.io", "v1", "storageclasses");
+    let storage_classes = Informer::all(client.clone(), storage);
+    for informer in [&nodes, &pods, &services, &sets, &claims, &volumes, &storage_classes] {
         informer.synced().await;
     }
     let scheduler = Arc::new(Scheduler {
         events: Recorder::start(client.clone(), NAME, ""),
         client,
+        claims: claims.clone(),
+        volumes: volumes.clone(),
+        storage_classes: storage_classes.clone(),
         services,
         sets,
         state: Mutex::new(State {
@@ -66,6 +84,9 @@ pub async fn run(client: Arc<dyn Client>) {
     });
     follow(&nodes, scheduler.clone(), Scheduler::node_changed);
     follow(&pods, scheduler.clone(), Scheduler::pod_changed);
+    for informer in [&claims, &volumes, &storage_classes] {
+        follow(informer, scheduler.clone(), Scheduler::storage_changed);
+    }
     loop {
         let due = scheduler.drain();
         match due {
@@ -143,12 +164,60 @@ impl Scheduler {
         }
     }
 
+    /// Claims and volumes may be what a pod waited for.
+    fn storage_changed(&self, _change: &Change) {
+        self.state.lock().queue.wake();
+    }
+
+    /// The pod with what its claims ask for at this instant.
+    fn with_needs(&self, pod: Arc<Pod>) -> Arc<Pod> {
+        if pod.claims.is_empty() {
+            return pod;
+        }
+        let volumes: Vec<Value> = self.volumes.list().iter().map(|volume| volume.value()).collect();
+        let needs = pod.claims.iter().map(|name| {
+            let claim = self.claims.get(&pod.meta.namespace, name).map(|claim| claim.value());
+            let class = claim.as_ref().and_then(|claim| self.storage_classes.get("", class_of(claim)));
+            let class = class.map(|class| class.value());
+            (name.clone(), need(name, claim.as_ref(), &volumes, class.as_ref()))
+        });
+        Arc::new(Pod { needs: Needs(needs.collect()), ..(*pod).clone() })
+    }
+
+    /// Tells the claims that waited for it the pod's node, and waits until they are bound.
+    async fn bind_claims(&self, pod: &Pod, node: &str) -> Result<(), Status> {
+        let waiting = pod.needs.waiting();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let mut changes = self.claims.subscribe();
+        let claims = Collection::core("persistentvolumeclaims").within(&*pod.meta.namespace);
+        for name in &waiting {
+            let patch = Patch::Merge(json!({"metadata": {"annotations": {SELECTED_NODE: node}}}));
+            self.client.patch(&claims.object(*name), &patch, &WriteOptions::default()).await?;
+        }
+        let is_bound = |name: &&str| {
+            let claim = self.claims.get(&pod.meta.namespace, name).map(|claim| claim.value());
+            claim.is_some_and(|claim| claim.pointer("/status/phase").is_some_and(|phase| phase == "Bound"))
+        };
+        let all = async {
+            while !waiting.iter().all(|name| is_bound(&name)) {
+                if changes.recv().await.is_none() {
+                    return;
+                }
+            }
+        };
+        let late = || Status::timeout("binding volumes: timed out waiting for the claims of the pod");
+        tokio::time::timeout(CLAIMS_MAX, all).await.map_err(|_| late())
+    }
+
     /// Decides for all pods that can be tried now; answers when the next can.
     fn drain(self: &Arc<Self>) -> Option<Instant> {
         loop {
             let now = Instant::now();
             let mut state = self.state.lock();
             let Some(pod) = state.queue.pop(now) else { return state.queue.next_due() };
+            let pod = self.with_needs(pod);
             let defaults = if pod.spread.is_empty() { self.default_spread(&pod) } else { Vec::new() };
             state.turn = state.turn.wrapping_add(1);
             let turn = state.turn;
@@ -200,7 +269,11 @@ impl Scheduler {
         });
         let target = Collection::core("pods").item(&meta.namespace, &meta.name).sub("binding");
         let about = reference(&pod);
-        match self.client.create_subresource(&target, body, &WriteOptions::default()).await {
+        let bound = async {
+            self.bind_claims(&pod, &node).await?;
+            self.client.create_subresource(&target, body, &WriteOptions::default()).await
+        };
+        match bound.await {
             Ok(_) => {
                 let message = format!("Successfully assigned {}/{} to {node}", meta.namespace, meta.name);
                 self.events.normal(&about, "Scheduled", message);

@@ -1,7 +1,6 @@
 //! Claims that pods make for themselves (generic ephemeral volumes, KEP-1698): named after pod and volume, owned by the pod.
 
-use super::claims;
-use super::matching::text;
+use super::{claims, text};
 use crate::Context;
 use crate::runtime::{Key, Outcome, Queue, feed, work};
 use serde_json::{Value, json};

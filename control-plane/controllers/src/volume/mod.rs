@@ -2,7 +2,6 @@
 //! pods make for themselves. Nothing here makes or removes storage; a class's provisioner does.
 
 mod ephemeral;
-mod matching;
 mod plan;
 mod protect;
 #[cfg(test)]
@@ -10,16 +9,24 @@ mod tests;
 
 use crate::Context;
 use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, feed_self, work};
-use matching::{Place, annotation, text};
 use plan::{BIND_COMPLETED, Class, ForClaim, ForVolume, SELECTED_NODE, Told};
 use serde_json::{Value, json};
 use skep_api::kinds::rfc3339;
 use skep_api::kinds::volume::class_of;
+use skep_api::kinds::volume::matching::Place;
 use skep_api::{Object, Status};
 use skep_client::{Client, ClientExt, Collection, Informer, Recorder, Reference, Target, WriteOptions};
 use std::sync::Arc;
 
 const NAME: &str = "persistent-volume-binder";
+
+fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
+    tree.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn annotation<'a>(tree: &'a Value, key: &str) -> Option<&'a str> {
+    tree.pointer("/metadata/annotations")?.get(key)?.as_str()
+}
 
 fn claims() -> Collection {
     Collection::core("persistentvolumeclaims")
@@ -91,7 +98,7 @@ impl Binder {
         let node = annotation(&claim, SELECTED_NODE).and_then(|name| self.nodes.get("", name));
         let place = node.as_ref().map(|node| Place { name: &node.meta().name, labels: &node.meta().labels });
         let target = claims().item(&key.namespace, &key.name);
-        match plan::for_claim(&claim, &volumes, class.as_ref(), place.as_ref()) {
+        match plan::for_claim(&claim, &volumes, class.as_ref(), place) {
             ForClaim::Wait(told) => {
                 if let Some(told) = told {
                     self.tell("PersistentVolumeClaim", &object, told);

@@ -1,7 +1,8 @@
 //! What becomes of claims and volumes, as plain functions of them (`pkg/controller/volume/persistentvolume`).
 
-use super::matching::{Place, annotation, best, mismatch, names, text};
+use super::{annotation, text};
 use serde_json::{Value, json};
+use skep_api::kinds::volume::matching::{Place, best, mismatch, names};
 
 /// The claim has been bound once.
 pub(super) const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -50,7 +51,7 @@ pub(super) fn for_claim(
     claim: &Value,
     volumes: &[Value],
     class: Option<&Class>,
-    place: Option<&Place<'_>>,
+    place: Option<Place<'_>>,
 ) -> ForClaim {
     let wanted = text(claim, "/spec/volumeName");
     let volume = volumes.iter().find(|volume| text(volume, "/metadata/name") == wanted);
@@ -94,7 +95,7 @@ fn bound(claim: &Value, wanted: &str, volume: Option<&Value>) -> ForClaim {
     }
 }
 
-fn unbound(claim: &Value, volumes: &[Value], class: Option<&Class>, place: Option<&Place<'_>>) -> ForClaim {
+fn unbound(claim: &Value, volumes: &[Value], class: Option<&Class>, place: Option<Place<'_>>) -> ForClaim {
     let wait = |warning: bool, reason: &'static str, message: String| {
         ForClaim::Wait(Some(Told(warning, reason, message)))
     };

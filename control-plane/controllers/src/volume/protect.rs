@@ -1,7 +1,6 @@
 //! Objects that stay while others use them: a finalizer keeps each, and goes when nobody does.
 
-use super::matching::text;
-use super::{claims, versions, volumes};
+use super::{claims, text, versions, volumes};
 use crate::Context;
 use crate::runtime::{Key, Outcome, Queue, feed, work};
 use serde_json::Value;

@@ -1,6 +1,6 @@
-use super::matching::Place;
 use super::plan::*;
 use serde_json::{Value, json};
+use skep_api::kinds::volume::matching::Place;
 use std::collections::BTreeMap;
 
 fn volume(name: &str, size: &str) -> Value {
@@ -94,7 +94,7 @@ fn a_claim_that_waits_for_its_pod_takes_a_volume_that_the_node_reaches() {
     for (zone, wanted) in [("a", Some("local")), ("b", None)] {
         let labels = BTreeMap::from([("zone".into(), zone.into())]);
         let place = Place { name: "n1", labels: &labels };
-        let plan = for_claim(&placed, std::slice::from_ref(&local), Some(&class), Some(&place));
+        let plan = for_claim(&placed, std::slice::from_ref(&local), Some(&class), Some(place));
         assert_eq!(bound_to(plan).as_deref(), wanted);
     }
 }

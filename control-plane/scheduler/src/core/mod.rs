@@ -1,5 +1,6 @@
 //! Deciding where a pod goes: plain functions of the pod and what is known of the cluster.
 
+pub mod claims;
 pub mod model;
 pub mod plugins;
 pub mod resources;
@@ -34,6 +35,9 @@ struct Weights {
 /// Decides. `defaults` are the spread constraints for pods without their own; `turn` settles ties and should
 /// change from call to call.
 pub fn schedule(pod: &Pod, cluster: &Cluster, defaults: &[Spread], turn: usize) -> Decision {
+    if let Some(why) = pod.needs.blocked() {
+        return Decision::Unschedulable(format!("0/{} nodes are available: {why}.", cluster.nodes().count()));
+    }
     let hard = spread::Hard::new(pod, cluster);
     let required = interpod::Required::new(pod, cluster);
     let mut feasible: Vec<(&Node, &NodeInfo)> = Vec::new();

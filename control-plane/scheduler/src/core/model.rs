@@ -1,5 +1,6 @@
 //! What scheduling reads of pods and nodes, in the form it computes with.
 
+use super::claims::Needs;
 use super::resources::{Resources, pod_request};
 use serde::Deserialize;
 use serde_json::Value;
@@ -47,6 +48,10 @@ pub struct Pod {
     pub gated: bool,
     /// Finished pods take nothing.
     pub finished: bool,
+    /// Names of its claims.
+    pub claims: Vec<String>,
+    /// What these ask for; filled in when the pod is tried.
+    pub needs: Needs,
 }
 
 /// A host port.
@@ -223,6 +228,8 @@ impl Pod {
             scheduler: text(spec, "schedulerName"),
             gated: list(spec, "/schedulingGates").next().is_some(),
             finished: matches!(phase, "Succeeded" | "Failed"),
+            claims: list(spec, "/volumes").filter_map(|volume| claim_of(&meta.name, volume)).collect(),
+            needs: Needs::default(),
             meta,
         }
     }
@@ -235,6 +242,13 @@ impl Pod {
             && !self.meta.deleting()
             && self.scheduler == scheduler
     }
+}
+
+/// The claim of a volume: one that is named, or the pod's own.
+fn claim_of(pod: &str, volume: &Value) -> Option<String> {
+    let named = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str);
+    let own = volume.get("ephemeral").is_some_and(Value::is_object);
+    named.map(str::to_owned).or_else(|| own.then(|| format!("{pod}-{}", text(volume, "name"))))
 }
 
 fn host_ports(spec: &Value) -> Vec<HostPort> {

@@ -1,6 +1,7 @@
 //! PersistentVolumes and PersistentVolumeClaims.
 
 mod claim;
+pub mod matching;
 mod persistent;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,13 @@ pub fn reasons(pod: &Pod, node: &Node, info: &NodeInfo) -> Vec<String> {
     let objections = [unschedulable(pod, node), taints(pod, node), affinity(pod, node), ports(pod, info)];
     match objections.into_iter().flatten().next() {
         Some(reason) => vec![reason],
-        None => resources(pod, node, info),
+        None => {
+            let mut missing = resources(pod, node, info);
+            if missing.is_empty() {
+                missing.extend(pod.needs.reason(node).map(str::to_owned));
+            }
+            missing
+        }
     }
 }
 

@@ -1,25 +1,25 @@
-//! Which volume a claim gets (`pkg/volume/util.FindMatchingVolume`), and whether the two belong together.
+//! Which volume a claim gets (`pkg/volume/util.FindMatchingVolume`), and whether the two belong together: what the binder and
+//! the scheduler must agree on.
 
+use super::class_of;
+use crate::meta::Meta;
+use crate::quantity::Quantity;
+use crate::selector::{LabelSelector, NodeTerm};
+use crate::validation::resources::quantity;
 use serde_json::Value;
-use skep_api::kinds::volume::class_of;
-use skep_api::quantity::Quantity;
-use skep_api::selector::NodeTerm;
-use skep_api::validation::resources::quantity;
-use skep_api::{LabelSelector, Meta};
 use std::collections::BTreeMap;
 
-/// Labels of a node, as its terms are matched against.
-pub(super) struct Place<'a> {
-    pub(super) name: &'a str,
-    pub(super) labels: &'a BTreeMap<Box<str>, Box<str>>,
+/// A node, as terms are matched against it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its labels.
+    pub labels: &'a BTreeMap<Box<str>, Box<str>>,
 }
 
-pub(super) fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
+fn text<'a>(tree: &'a Value, pointer: &str) -> &'a str {
     tree.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-pub(super) fn annotation<'a>(tree: &'a Value, key: &str) -> Option<&'a str> {
-    tree.pointer("/metadata/annotations")?.get(key)?.as_str()
 }
 
 fn modes(tree: &Value) -> impl Iterator<Item = &str> {
@@ -27,7 +27,7 @@ fn modes(tree: &Value) -> impl Iterator<Item = &str> {
     list.into_iter().flatten().filter_map(Value::as_str)
 }
 
-pub(super) fn size(tree: &Value, pointer: &str) -> Quantity {
+fn size(tree: &Value, pointer: &str) -> Quantity {
     quantity(tree.pointer(pointer)).unwrap_or(Quantity::ZERO)
 }
 
@@ -39,7 +39,7 @@ fn volume_mode(tree: &Value) -> &str {
 }
 
 /// Whether a volume names this claim as its own.
-pub(super) fn names(volume: &Value, claim: &Value) -> bool {
+pub fn names(volume: &Value, claim: &Value) -> bool {
     let part = |field: &str| text(volume, &format!("/spec/claimRef/{field}"));
     let own = |field: &str| text(claim, &format!("/metadata/{field}"));
     !part("name").is_empty()
@@ -48,8 +48,8 @@ pub(super) fn names(volume: &Value, claim: &Value) -> bool {
         && (part("uid").is_empty() || part("uid") == own("uid"))
 }
 
-/// Why a volume that a claim names cannot be its own: reason of the event and message.
-pub(super) fn mismatch(volume: &Value, claim: &Value) -> Option<String> {
+/// Why a volume that a claim names cannot be its own.
+pub fn mismatch(volume: &Value, claim: &Value) -> Option<String> {
     let asked = size(claim, "/spec/resources/requests/storage");
     if size(volume, "/spec/capacity/storage") < asked {
         return Some("requested PV is too small".into());
@@ -66,34 +66,28 @@ pub(super) fn mismatch(volume: &Value, claim: &Value) -> Option<String> {
     None
 }
 
-/// Whether the volume can be reached from the node.
-fn reaches(volume: &Value, place: &Place<'_>) -> bool {
+/// The terms of nodes that reach a volume, of which one must match; none where every node does.
+pub fn terms(volume: &Value) -> Option<Vec<NodeTerm>> {
     let terms = volume.pointer("/spec/nodeAffinity/required/nodeSelectorTerms").and_then(Value::as_array);
-    terms.is_none_or(|terms| {
-        terms.iter().any(|term| NodeTerm::from_structure(term).matches(place.name, place.labels))
-    })
+    terms.map(|terms| terms.iter().map(NodeTerm::from_structure).collect())
 }
 
-/// The volume for a claim: the one that names it, or else the smallest free one that has all it asks for. `place` is the node
-/// of its first consumer, where that is known; `delayed` says that the claim waits for it.
-pub(super) fn best<'v>(
-    claim: &Value,
-    volumes: &'v [Value],
-    place: Option<&Place<'_>>,
-    delayed: bool,
-) -> Option<&'v Value> {
+/// Whether a node is one of those.
+pub fn reaches(terms: Option<&[NodeTerm]>, place: Place<'_>) -> bool {
+    terms.is_none_or(|terms| terms.iter().any(|term| term.matches(place.name, place.labels)))
+}
+
+/// The volumes a claim could have, the best first: the one that names it, or else all that are free and have what it asks for,
+/// by size.
+pub fn candidates<'v>(claim: &Value, volumes: &'v [Value]) -> Vec<&'v Value> {
     let fits = |volume: &&Value| {
         text(volume, "/metadata/deletionTimestamp").is_empty()
             && size(volume, "/spec/capacity/storage") >= size(claim, "/spec/resources/requests/storage")
             && volume_mode(volume) == volume_mode(claim)
             && modes(claim).all(|mode| modes(volume).any(|has| has == mode))
-            && place.is_none_or(|place| reaches(volume, place))
     };
     if let Some(own) = volumes.iter().filter(|volume| names(volume, claim)).find(fits) {
-        return Some(own);
-    }
-    if delayed && place.is_none() {
-        return None;
+        return vec![own];
     }
     let selector = claim.pointer("/spec/selector").filter(|s| !s.is_null());
     let selector = selector.map(|selector| LabelSelector::from_structure(Some(selector)));
@@ -115,7 +109,22 @@ pub(super) fn best<'v>(
             && text(volume, "/spec/volumeAttributesClassName")
                 == text(claim, "/spec/volumeAttributesClassName")
     };
-    volumes.iter().filter(free).filter(chosen).filter(fits).min_by_key(|volume| {
+    let mut all: Vec<&Value> = volumes.iter().filter(free).filter(chosen).filter(fits).collect();
+    all.sort_by_key(|volume| {
         (size(volume, "/spec/capacity/storage"), text(volume, "/metadata/name").to_owned())
-    })
+    });
+    all
+}
+
+/// The volume for a claim: the best that the node of its first consumer reaches, where that is known. `delayed` says that the
+/// claim waits for it, unless a volume names the claim.
+pub fn best<'v>(
+    claim: &Value,
+    volumes: &'v [Value],
+    place: Option<Place<'_>>,
+    delayed: bool,
+) -> Option<&'v Value> {
+    let reached = |volume: &&Value| place.is_none_or(|place| reaches(terms(volume).as_deref(), place));
+    let found = candidates(claim, volumes).into_iter().find(reached)?;
+    (!delayed || place.is_some() || names(found, claim)).then_some(found)
 }
