@@ -43,6 +43,12 @@ fn machine(stat: &str, meminfo: &str) -> Usage {
     Usage { cpu_nanos: busy * TICK, memory, working_set: memory.saturating_sub(kib("Inactive(file)")) }
 }
 
+/// When the machine began, in seconds since the epoch.
+pub fn booted() -> i64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    i64::try_from(number(&stat, "btime ")).unwrap_or(0)
+}
+
 /// Reads what a node's cgroup uses; that of the machine for the root.
 pub fn read(cgroups: &Cgroups, path: &str) -> Usage {
     if path.trim_matches('/').is_empty() {
@@ -85,6 +91,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_used() {
+        assert!(booted() > 0);
         let used = read(&Cgroups::default(), "/");
         assert!(used.cpu_nanos > 0 && used.memory > used.working_set && used.working_set > 0, "{used:?}");
     }

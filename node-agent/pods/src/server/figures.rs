@@ -55,6 +55,8 @@ pub struct Whole {
 pub struct NodeFigures {
     /// Name.
     pub name: String,
+    /// When the machine began, in seconds since the epoch.
+    pub began: i64,
     /// What it uses.
     pub usage: Usage,
     /// Bytes of memory it has.
@@ -140,6 +142,7 @@ pub async fn gather(pods: &Pods) -> Figures {
     });
     out.node = NodeFigures {
         name: cx.node.name.clone(),
+        began: usage::booted(),
         usage: usage::read(&cx.cgroups, &cx.node.cgroup),
         capacity: u64::try_from(cx.node.memory).unwrap_or(0),
         cores: cx.node.cpu_milli as f64 / 1000.0,
@@ -173,7 +176,7 @@ pub fn summary(f: &Figures, now: &str) -> Value {
     json!({
         "node": {
             "nodeName": node.name,
-            "startTime": null,
+            "startTime": time(node.began),
             "cpu": {"time": now, "usageCoreNanoSeconds": node.usage.cpu_nanos},
             "memory": {"time": now, "usageBytes": node.usage.memory,
                        "workingSetBytes": node.usage.working_set,
@@ -186,11 +189,15 @@ pub fn summary(f: &Figures, now: &str) -> Value {
     })
 }
 
+/// A moment in seconds since the epoch as the API writes it; none for 0.
+fn time(seconds: i64) -> Option<String> {
+    jiff::Timestamp::from_second(seconds).ok().filter(|_| seconds > 0).map(|t| t.to_string())
+}
+
 fn container(c: &Part, now: &str) -> Value {
-    let began = jiff::Timestamp::from_second(c.began / 1_000_000_000).ok().filter(|_| c.began > 0);
     json!({
         "name": c.name,
-        "startTime": began.map(|t| t.to_string()),
+        "startTime": time(c.began / 1_000_000_000),
         "cpu": {"time": now, "usageNanoCores": c.nano_cores, "usageCoreNanoSeconds": c.cpu_nanos},
         "memory": {"time": now, "usageBytes": c.memory, "workingSetBytes": c.working_set, "rssBytes": c.rss},
         "rootfs": {"time": now, "usedBytes": c.written, "inodesUsed": c.inodes},
@@ -213,6 +220,7 @@ pub(super) mod tests {
         Figures {
             node: NodeFigures {
                 name: "n".into(),
+                began: 60,
                 usage: Usage { cpu_nanos: 9_000_000_000, memory: 5000, working_set: 4000 },
                 capacity: 10_000,
                 cores: 2.0,
@@ -239,6 +247,7 @@ pub(super) mod tests {
         let it = summary(&sample(), "2026-01-02T00:00:00Z");
         assert_eq!(it["node"]["memory"]["availableBytes"], 6000);
         assert_eq!(it["node"]["fs"]["usedBytes"], 60);
+        assert_eq!(it["node"]["startTime"], "1970-01-01T00:01:00Z");
         let pod = &it["pods"][0];
         assert_eq!(pod["startTime"], "2026-01-01T00:00:00Z");
         assert_eq!(
