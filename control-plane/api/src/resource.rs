@@ -326,6 +326,8 @@ pub trait Convert: Send + Sync + 'static {
 pub struct Stored {
     /// The resource whose keys and cache are shared.
     pub resource: GroupResource,
+    /// The form they are stored in.
+    pub gvk: GroupVersionKind,
     /// Both ways.
     pub convert: Arc<dyn Convert>,
     /// Tells what one conversion made from what another did.
@@ -334,9 +336,9 @@ pub struct Stored {
 
 impl Stored {
     /// A form shared below `resource`.
-    pub fn new(resource: GroupResource, convert: Arc<dyn Convert>) -> Self {
+    pub fn new(resource: GroupResource, gvk: GroupVersionKind, convert: Arc<dyn Convert>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Stored { resource, convert, id: NEXT.fetch_add(1, Ordering::Relaxed) }
+        Stored { resource, gvk, convert, id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Different for every call of [`Stored::new`]: under it objects keep what this conversion made of them.
@@ -442,6 +444,11 @@ impl Resource {
             Some(stored) => stored.resource.clone(),
             None => self.group_resource(),
         }
+    }
+
+    /// The form that objects are stored in.
+    pub fn stored_as(&self) -> &GroupVersionKind {
+        self.stored.as_ref().map_or(&self.gvk, |stored| &stored.gvk)
     }
 
     /// The schema of whole objects.

@@ -100,6 +100,9 @@ pub fn resource_list(table: &ResourceTable, group: &str, version: &str) -> Optio
             "verbs": row.announced_verbs(),
         });
         names(&mut main, row);
+        if row.verbs.contains(&"get") {
+            main["storageVersionHash"] = storage_hash(row.stored_as()).into();
+        }
         resources.push(main);
         for sub in &row.subresources {
             let mut below = json!({
@@ -117,6 +120,14 @@ pub fn resource_list(table: &ResourceTable, group: &str, version: &str) -> Optio
     (!resources.is_empty()).then(|| {
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
     })
+}
+
+/// By this clients see that objects are stored in another form than before.
+fn storage_hash(gvk: &GroupVersionKind) -> String {
+    use base64::Engine;
+    let text = format!("{}/{}/{}", gvk.group, gvk.version, gvk.kind);
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(digest.as_ref().get(..8).unwrap_or_default())
 }
 
 fn names(out: &mut Value, row: &Resource) {
@@ -137,8 +148,11 @@ pub fn aggregated(table: &ResourceTable, core: bool, version: &str) -> Value {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> =
-                        table.in_version(group, version).filter(|row| row.announced()).map(|row| entry(row)).collect();
+                    let resources: Vec<Value> = table
+                        .in_version(group, version)
+                        .filter(|row| row.announced())
+                        .map(|row| entry(row))
+                        .collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -260,5 +274,21 @@ mod tests {
         assert_eq!(resource_list(&table, "apps", "v9"), None);
         assert_eq!(one_group(&table, "apps").unwrap()["preferredVersion"]["groupVersion"], "apps/v1");
         assert!(group_list(&table)["groups"].as_array().unwrap().iter().all(|g| g["name"] != ""));
+    }
+
+    #[test]
+    fn stored_forms_have_upstreams_hashes() {
+        // As a kube-apiserver of 1.36 tells them.
+        let table = ResourceTable::builtin();
+        let list = resource_list(&table, "apps", "v1").unwrap();
+        let hash = |name: &str| {
+            let all = list["resources"].as_array().unwrap();
+            all.iter().find(|r| r["name"] == name).unwrap()["storageVersionHash"].clone()
+        };
+        assert_eq!(
+            (hash("deployments"), hash("replicasets")),
+            ("8aSe+NMegvE=".into(), "P1RzHs8/mWQ=".into())
+        );
+        assert_eq!(hash("deployments/scale"), Value::Null);
     }
 }

@@ -3,9 +3,11 @@
 use super::managed::{Entry, Managed, Operation, Writer, take_managed, unowned};
 use super::set::{Element, FieldSet, shown};
 use super::typed;
+use super::versions::{Changes, Versions, Wanted};
 use crate::schema::{Schema, inspect};
 use crate::status::{Reason, Status, StatusCause, StatusDetails};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The manager whose client-side past is known.
@@ -22,7 +24,7 @@ pub struct Conflict {
 }
 
 /// Why a configuration cannot be applied.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ApplyError {
     /// 400.
     #[error("{0}")]
@@ -41,6 +43,15 @@ pub enum ApplyError {
     /// Others own what it would change.
     #[error("{}", message(.0))]
     Conflicts(Vec<Conflict>),
+    /// A conversion is to be made first.
+    #[error("no conversion to {} is at hand", .0.api_version)]
+    Wanted(Box<Wanted>),
+}
+
+impl From<Wanted> for ApplyError {
+    fn from(wanted: Wanted) -> Self {
+        ApplyError::Wanted(Box::new(wanted))
+    }
 }
 
 fn message(conflicts: &[Conflict]) -> String {
@@ -64,7 +75,7 @@ impl ApplyError {
     pub fn to_status(&self) -> Status {
         match self {
             ApplyError::Malformed(why) => Status::bad_request(why.clone()),
-            ApplyError::Untyped { .. } | ApplyError::Managed(_) => {
+            ApplyError::Untyped { .. } | ApplyError::Managed(_) | ApplyError::Wanted(_) => {
                 Status { code: 500, ..Status::new(Reason::Unknown, self.to_string()) }
             }
             ApplyError::Conflicts(conflicts) => {
@@ -89,6 +100,7 @@ pub fn apply(
     config: &Value,
     writer: &Writer<'_>,
     force: bool,
+    versions: &dyn Versions,
 ) -> Result<Value, ApplyError> {
     if config.pointer("/metadata/managedFields").is_some_and(|list| !list.is_null()) {
         return Err(ApplyError::Malformed("metadata.managedFields must be nil".into()));
@@ -98,9 +110,10 @@ pub fn apply(
     let before = take_managed(&mut object);
     let mut managed = Managed::decode(before.as_ref()).map_err(ApplyError::Managed)?;
     if managed.0.is_empty() && live.is_some() {
-        managed.update(schema, None, &object, &Writer { manager: BEFORE, ..*writer });
+        managed.update(schema, None, &object, &Writer { manager: BEFORE, ..*writer }, versions)?;
     }
-    let mut outcome = attempt(schema, &object, config, writer, managed.clone(), force);
+    let applying = Applying { schema, writer, versions };
+    let mut outcome = applying.attempt(&object, config, managed.clone(), force)?;
     if writer.manager == KUBECTL
         && let Err(conflicts) = &mut outcome
         && let Some(past) = last_applied(schema, &object, writer.api_version)
@@ -111,17 +124,19 @@ pub fn apply(
         }
         conflicts.retain(|(_, fields)| !fields.is_empty());
         if conflicts.is_empty() {
-            outcome = attempt(schema, &object, config, writer, managed, true);
+            outcome = applying.attempt(&object, config, managed, true)?;
         }
     }
     let (mut new, managed) = outcome.map_err(|conflicts| ApplyError::Conflicts(listed(conflicts)))?;
     if writer.manager == KUBECTL {
         renew_last_applied(&mut new, config);
     }
-    if let (Some(managed), Some(metadata)) =
-        (managed.encode(), new.get_mut("metadata").and_then(Value::as_object_mut))
-    {
-        metadata.insert("managedFields".into(), managed);
+    if let (Some(managed), Some(top)) = (managed.encode(), new.as_object_mut()) {
+        // A configuration may leave its name to the path.
+        let metadata = top.entry("metadata").or_insert_with(|| Value::Object(Default::default()));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("managedFields".into(), managed);
+        }
     }
     Ok(new)
 }
@@ -147,69 +162,124 @@ fn fits(schema: Schema<'_>, config: &Value) -> Result<(), ApplyError> {
 
 type Conflicts = Vec<(Entry, FieldSet)>;
 
-fn attempt(
-    schema: Schema<'_>,
-    live: &Value,
-    config: &Value,
-    writer: &Writer<'_>,
-    mut managed: Managed,
-    force: bool,
-) -> Result<(Value, Managed), Conflicts> {
-    let own = |mut fields: FieldSet| {
-        writer.reset.iter().for_each(|field| fields.forget(field));
-        fields
-    };
-    let mut mine = Entry::new(writer, Operation::Apply, own(typed::field_set(schema, config)));
-    let last = managed.find(&mine).cloned();
-    managed.0.retain(|entry| !entry.is_of(&mine));
-    mine.time = last.as_ref().and_then(|last| last.time.clone());
-
-    let merged = typed::merge(schema, live, config);
-    let mut owned = mine.fields.clone();
-    for entry in managed.0.iter().filter(|entry| entry.operation == Operation::Apply) {
-        owned = owned.union(&entry.fields);
-    }
-    let new = match last.map(|last| own(last.fields)).filter(|last| !last.is_empty()) {
-        Some(last) => prune(schema, &merged, &last, &owned),
-        None => merged,
-    };
-
-    let difference = typed::compare(schema, live, &new);
-    let touched = own(difference.added.union(&difference.modified));
-    let gone = own(difference.removed);
-    let mut conflicts = Vec::new();
-    for entry in &mut managed.0 {
-        let lost = entry.fields.intersection(&touched);
-        if !lost.is_empty() {
-            conflicts.push((entry.clone(), lost));
-        }
-    }
-    if !force && !conflicts.is_empty() {
-        return Err(conflicts);
-    }
-    managed.take(&touched.union(&gone));
-    mine.fields = mine.fields.difference(&unowned());
-    if new != *live {
-        mine.time = Some(writer.now.to_owned());
-    }
-    if !mine.fields.is_empty() {
-        managed.0.push(mine);
-    }
-    Ok((new, managed))
+/// What all steps of an apply need.
+#[derive(Clone, Copy)]
+struct Applying<'a> {
+    schema: Schema<'a>,
+    writer: &'a Writer<'a>,
+    versions: &'a dyn Versions,
 }
 
-/// Takes away what the applier named last time (`last`) and no applier names now (`owned`).
-fn prune(schema: Schema<'_>, merged: &Value, last: &FieldSet, owned: &FieldSet) -> Value {
-    let kind = Some(schema);
-    let last = last.with_parents(kind);
-    let all = typed::field_set(schema, merged).with_parents(kind);
-    let left = |tree: &Value| typed::field_set(schema, tree).with_parents(kind);
-    let pruned = typed::without(schema, merged, &last);
-    // What an applier names comes back, with what lies below it that nobody named.
-    let kept = left(&pruned).union(&owned.with_parents(kind));
-    let pruned = typed::without(schema, merged, &all.difference(&kept));
-    // And whatever was not this applier's stays in any case.
-    typed::without(schema, merged, &all.difference(&left(&pruned)).intersection(&last))
+impl Applying<'_> {
+    fn attempt(
+        self,
+        live: &Value,
+        config: &Value,
+        mut managed: Managed,
+        force: bool,
+    ) -> Result<Result<(Value, Managed), Conflicts>, Wanted> {
+        let Applying { schema, writer, versions } = self;
+        let own = |mut fields: FieldSet| {
+            writer.reset.iter().for_each(|field| fields.forget(field));
+            fields
+        };
+        let mut mine = Entry::new(writer, Operation::Apply, own(typed::field_set(schema, config)));
+        let last = managed.find(&mine).cloned();
+        managed.0.retain(|entry| !entry.is_of(&mine));
+        mine.time = last.as_ref().and_then(|last| last.time.clone());
+
+        let merged = typed::merge(schema, live, config);
+        let last = last.map(|last| Entry { fields: own(last.fields), ..last });
+        let new = match last.filter(|last| !last.fields.is_empty()) {
+            Some(last) => {
+                let appliers = managed.0.iter().filter(|entry| entry.operation == Operation::Apply);
+                self.pruned(merged, &last, appliers.chain([&mine]))?
+            }
+            None => merged,
+        };
+
+        let changes = Changes::between(schema, (Some(live), &new), writer, &managed, versions)?;
+        changes.forget_lost(&mut managed);
+        let mut conflicts = Vec::new();
+        for entry in &managed.0 {
+            let lost = entry.fields.intersection(changes.at(&entry.api_version).0);
+            if !lost.is_empty() {
+                conflicts.push((entry.clone(), lost));
+            }
+        }
+        if !force && !conflicts.is_empty() {
+            return Ok(Err(conflicts));
+        }
+        managed.take(&changes);
+        mine.fields = mine.fields.difference(&unowned());
+        if new != *live {
+            mine.time = Some(writer.now.to_owned());
+        }
+        if !mine.fields.is_empty() {
+            managed.0.push(mine);
+        }
+        Ok(Ok((new, managed)))
+    }
+
+    /// Takes away what the applier named last time and no applier names now, each in the version it was named in. Where a
+    /// version is not served any more, all stays.
+    fn pruned<'e>(
+        self,
+        merged: Value,
+        last: &Entry,
+        appliers: impl Iterator<Item = &'e Entry>,
+    ) -> Result<Value, Wanted> {
+        let mut owned: BTreeMap<&str, FieldSet> = BTreeMap::new();
+        for entry in appliers {
+            let fields = owned.entry(&entry.api_version).or_default();
+            *fields = fields.union(&entry.fields);
+        }
+        let own = self.writer.api_version;
+        let Some(first) = self.at(&merged, &last.api_version)? else { return Ok(merged) };
+        let Some(schema) = self.schema_of(&last.api_version) else { return Ok(merged) };
+        let before = last.fields.with_parents(Some(schema));
+        let mut pruned = typed::without(schema, &first, &before);
+        // What an applier names comes back, with what lies below it that nobody named; that of the version in which fields
+        // were taken away first, lest others cannot be made of it.
+        let mut order: Vec<&str> = owned.keys().copied().collect();
+        order.sort_by_key(|version| *version != last.api_version);
+        for version in order {
+            let Some(schema) = self.schema_of(version) else { continue };
+            let (Some(all), Some(left)) = (self.at(&merged, version)?, self.at(&pruned, version)?) else {
+                continue;
+            };
+            let set = |tree: &Value| typed::field_set(schema, tree).with_parents(Some(schema));
+            let fields = owned.get(version).cloned().unwrap_or_default();
+            let kept = set(&left).union(&fields.with_parents(Some(schema)));
+            pruned = typed::without(schema, &all, &set(&all).difference(&kept));
+        }
+        // And whatever was not this applier's stays in any case.
+        let Some(left) = self.at(&pruned, &last.api_version)? else { return Ok(merged) };
+        let set = |tree: &Value| typed::field_set(schema, tree).with_parents(Some(schema));
+        let gone = set(&first).difference(&set(&left)).intersection(&before);
+        let pruned = typed::without(schema, &first, &gone);
+        Ok(self.at(&pruned, own)?.unwrap_or(merged))
+    }
+
+    fn schema_of(&self, api_version: &str) -> Option<Schema<'_>> {
+        if api_version == self.writer.api_version {
+            Some(self.schema)
+        } else {
+            self.versions.schema(api_version)
+        }
+    }
+
+    /// An object in a version.
+    fn at(&self, object: &Value, api_version: &str) -> Result<Option<Value>, Wanted> {
+        if object.get("apiVersion").and_then(Value::as_str) == Some(api_version) {
+            return Ok(Some(object.clone()));
+        }
+        // Objects that do not say are of the version that is written.
+        if object.get("apiVersion").is_none() && api_version == self.writer.api_version {
+            return Ok(Some(object.clone()));
+        }
+        self.versions.convert(object, api_version)
+    }
 }
 
 fn listed(mut conflicts: Conflicts) -> Vec<Conflict> {

@@ -1,7 +1,7 @@
 //! `metadata.managedFields`: who changed what, and when.
 
 use super::set::{Element, FieldSet};
-use super::typed;
+use super::versions::{Changes, Versions, Wanted};
 use crate::schema::Schema;
 use serde_json::{Map, Value, json};
 
@@ -93,10 +93,12 @@ impl Managed {
         (!self.0.is_empty()).then(|| self.0.iter().map(encode_entry).collect())
     }
 
-    /// Takes fields away from everybody.
-    pub(super) fn take(&mut self, fields: &FieldSet) {
+    /// Takes what has changed away from everybody.
+    pub(super) fn take(&mut self, changes: &Changes) {
+        changes.forget_lost(self);
         for entry in &mut self.0 {
-            entry.fields = entry.fields.difference(fields);
+            let (touched, gone) = changes.at(&entry.api_version);
+            entry.fields = entry.fields.difference(&touched.union(gone));
         }
         self.0.retain(|entry| !entry.fields.is_empty());
     }
@@ -113,19 +115,11 @@ impl Managed {
         live: Option<&Value>,
         new: &Value,
         writer: &Writer<'_>,
-    ) {
-        let difference = match live {
-            Some(live) => typed::compare(schema, live, new),
-            None => typed::compare(schema, &typed::blank(schema), new),
-        };
-        let mut touched = difference.added.union(&difference.modified);
-        let mut gone = difference.removed;
-        for field in writer.reset {
-            touched.forget(field);
-            gone.forget(field);
-        }
-        self.take(&touched.union(&gone));
-        let fields = touched.difference(&unowned());
+        versions: &dyn Versions,
+    ) -> Result<(), Wanted> {
+        let changes = Changes::between(schema, (live, new), writer, self, versions)?;
+        self.take(&changes);
+        let fields = changes.touched().difference(&unowned());
         if !fields.is_empty() {
             let mut mine = Entry::new(writer, Operation::Update, fields);
             if let Some(at) = self.0.iter().position(|entry| entry.is_of(&mine)) {
@@ -135,6 +129,7 @@ impl Managed {
             self.0.push(mine);
         }
         self.cap();
+        Ok(())
     }
 
     /// Puts the oldest updates of each version together while there are too many.
@@ -287,29 +282,38 @@ fn same_but_managed(left: &Value, right: &Value) -> bool {
 
 /// Records a change that is no apply, and takes the `managedFields` it leads to out of `new`: those that the change
 /// brings along, or else those of `live` (none: the object is new), with what the writer changed now the writer's.
-/// An object whose ownership was never kept, or was given up, stays so.
+/// An object whose ownership was never kept, or was given up, stays so. The error asks for a conversion; `new` is then as it
+/// was.
 pub fn track(
     schema: Schema<'_>,
     live: Option<&Value>,
     new: &mut Value,
     writer: &Writer<'_>,
-) -> Option<Value> {
+    versions: &dyn Versions,
+) -> Result<Option<Value>, Wanted> {
     let before = live.and_then(|live| live.pointer("/metadata/managedFields"));
     let given = take_managed(new);
     let of_live = || Managed::decode(before).unwrap_or_default();
     // What a view of the object says of managers is not asked for.
-    let mut managed = match given {
+    let mut managed = match &given {
         Some(given) if writer.subresource.is_empty() => {
-            if is_reset(&given) {
+            if is_reset(given) {
                 Managed::default()
             } else {
-                Managed::decode(Some(&given)).ok().filter(|m| !m.0.is_empty()).unwrap_or_else(of_live)
+                Managed::decode(Some(given)).ok().filter(|m| !m.0.is_empty()).unwrap_or_else(of_live)
             }
         }
         _ => of_live(),
     };
-    if live.is_none() || !managed.0.is_empty() {
-        managed.update(schema, live, new, writer);
+    if (live.is_none() || !managed.0.is_empty())
+        && let Err(wanted) = managed.update(schema, live, new, writer, versions)
+    {
+        // It is tried again with the conversion: as if nothing had been.
+        if let (Some(given), Some(metadata)) = (given, new.get_mut("metadata").and_then(Value::as_object_mut))
+        {
+            metadata.insert("managedFields".into(), given);
+        }
+        return Err(wanted);
     }
-    managed.encode()
+    Ok(managed.encode())
 }

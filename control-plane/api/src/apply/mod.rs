@@ -9,6 +9,8 @@ mod set;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod versions;
 
 pub use applying::{ApplyError, Conflict, apply};
 pub use managed::{Operation, Writer, put_managed, take_managed, track};
+pub use versions::{OneVersion, Versions, Wanted};

@@ -36,14 +36,14 @@ fn applied(
     now: &str,
     force: bool,
 ) -> Result<Value, ApplyError> {
-    let mut new = apply(deployments(), live, config, &writer(manager, now), force)?;
+    let mut new = apply(deployments(), live, config, &writer(manager, now), force, &OneVersion)?;
     let gvk = GroupVersionKind::new("apps", "v1", "Deployment");
     check_patched(deployments(), &gvk, &mut new, &[], FieldValidation::Strict).unwrap();
     Ok(new)
 }
 
 fn updated(live: Option<&Value>, mut new: Value, manager: &str, now: &str) -> Value {
-    let managed = track(deployments(), live, &mut new, &writer(manager, now));
+    let managed = track(deployments(), live, &mut new, &writer(manager, now), &OneVersion).unwrap();
     put_managed(&mut new, managed, live);
     new
 }
@@ -240,7 +240,7 @@ fn updates_are_recorded_by_manager() {
     let status = Writer { subresource: "status", reset: &["spec"], ..writer("maker", T2) };
     let mut new = less.clone();
     new["status"] = json!({"replicas": 2});
-    let managed = track(deployments(), Some(&less), &mut new, &status).unwrap();
+    let managed = track(deployments(), Some(&less), &mut new, &status, &OneVersion).unwrap().unwrap();
     let entry = managed.as_array().unwrap().iter().find(|e| e["subresource"] == "status").unwrap();
     assert_eq!(
         (entry["manager"].clone(), entry["fieldsV1"].clone()),

@@ -131,6 +131,7 @@ fn row(definition: &Value, read: &Definition, version: &Version, all: &Arc<Versi
         schema: SchemaRef::Own { schemas: custom.schemas.clone(), root: custom.name.clone() },
         stored: Some(Stored::new(
             GroupResource::new(read.group.clone(), names.plural.clone()),
+            all.storage.clone(),
             Arc::new(convert),
         )),
         strategy: custom.strategy.clone(),

@@ -1,10 +1,12 @@
 //! Server-side apply: a configuration merged into whatever version is there, or made into a new object.
 
+use super::versions::Conversions;
 use super::{Call, Registry, Written};
 use serde_json::Value;
 use skep_api::apply::{self, Operation};
 use skep_api::schema::FieldValidation;
-use skep_api::{GroupVersion, Status};
+use skep_api::{GroupVersion, Object, Status};
+use std::sync::Arc;
 
 /// A configuration as it was sent.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,9 @@ impl Registry {
         config: Configuration<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
-        self.change_by(Operation::Apply, call, &|_, old| merged(call, config, Some(old)), warnings).await
+        let versions = Conversions::of(call, self.caches.table());
+        let change = |_: &Arc<Object>, old: &Value| merged(call, config, Some(old), &versions);
+        self.change_by((Operation::Apply, &change), call, &versions, warnings).await
     }
 
     /// Makes an object of a configuration; 409 where there is one.
@@ -37,7 +41,7 @@ impl Registry {
         config: Configuration<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
-        let (body, mut told) = merged(call, config, None)?;
+        let (body, mut told) = merged(call, config, None, &Conversions::of(call, self.caches.table()))?;
         warnings.append(&mut told);
         self.create_by(Operation::Apply, call, body, warnings).await
     }
@@ -47,6 +51,7 @@ fn merged(
     call: &Call<'_>,
     config: Configuration<'_>,
     live: Option<&Value>,
+    versions: &Conversions,
 ) -> Result<(Value, Vec<String>), Status> {
     let text = |key: &str| config.tree.get(key).and_then(Value::as_str).unwrap_or_default();
     let version = GroupVersion::parse(text("apiVersion"));
@@ -57,7 +62,7 @@ fn merged(
     }
     let schema = call.schema()?;
     let applied = call.as_writer(jiff::Timestamp::now(), |writer| {
-        apply::apply(schema, live, config.tree, writer, config.force)
+        apply::apply(schema, live, config.tree, writer, config.force, versions)
     });
     let mut new = applied.map_err(|why| why.to_status())?;
     let told = call.row.check_patched(&mut new, config.duplicates, config.validation)?;

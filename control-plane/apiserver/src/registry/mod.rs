@@ -12,6 +12,7 @@ mod read;
 mod scale;
 mod selection;
 mod shown;
+mod versions;
 mod watching;
 mod write;
 

@@ -2,6 +2,7 @@
 
 use super::meta::{self, Expected};
 use super::shown::{shown, to_stored};
+use super::versions::Conversions;
 use super::{Call, Registry};
 use crate::cache::store_key;
 use crate::hooks::{Operation, Together, WriteRequest};
@@ -88,12 +89,14 @@ impl Call<'_> {
         old: Option<&Value>,
         new: &mut Value,
         now: jiff::Timestamp,
+        versions: &Conversions,
     ) -> Result<Option<Value>, Status> {
         match operation {
             apply::Operation::Apply => Ok(apply::take_managed(new)),
             apply::Operation::Update => {
                 let schema = self.schema()?;
-                Ok(self.as_writer(now, |writer| apply::track(schema, old, new, writer)))
+                self.as_writer(now, |writer| apply::track(schema, old, new, writer, versions))
+                    .map_err(|wanted| apply::ApplyError::from(wanted).to_status())
             }
         }
     }
@@ -155,6 +158,7 @@ impl Registry {
 
         let base = meta::text(&body, "generateName").to_owned();
         let generated = meta::text(&body, "name").is_empty() && !base.is_empty();
+        let versions = Conversions::of(call, self.caches.table());
         let mut attempt = 0;
         let mut turn = None;
         loop {
@@ -165,7 +169,7 @@ impl Registry {
             }
             row.apply_defaults(&mut new)?;
             strategy.default(&mut new);
-            let managed = call.managed(by, None, &mut new, now)?;
+            let managed = call.managed(by, None, &mut new, now, &versions)?;
             strategy.prepare_create(&mut new, &Context { now, user: &call.user.name });
             let mut told = Vec::new();
             let name = meta::text(&new, "name").to_owned();
@@ -238,15 +242,16 @@ impl Registry {
         change: &Change<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
-        self.change_by(apply::Operation::Update, call, change, warnings).await
+        let versions = Conversions::of(call, self.caches.table());
+        self.change_by((apply::Operation::Update, change), call, &versions, warnings).await
     }
 
     /// The same. What an apply makes bears its `managedFields`.
     pub(super) async fn change_by(
         &self,
-        by: apply::Operation,
+        how: (apply::Operation, &Change<'_>),
         call: &Call<'_>,
-        change: &Change<'_>,
+        versions: &Conversions,
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
         let resource = call.row.group_resource();
@@ -257,7 +262,8 @@ impl Registry {
             }
             let current = self.latest(call.row, call.namespace, call.name)?;
             let mut told = Vec::new();
-            if let Some(object) = self.try_change((by, change), call, &current, attempt, &mut told).await? {
+            if let Some(object) = self.try_change(how, call, &current, (attempt, versions), &mut told).await?
+            {
                 warnings.append(&mut told);
                 return Ok(Written { object, created: false });
             }
@@ -271,13 +277,18 @@ impl Registry {
         (by, change): (apply::Operation, &Change<'_>),
         call: &Call<'_>,
         found: &Arc<Object>,
-        attempt: u32,
+        (attempt, versions): (u32, &Conversions),
         told: &mut Vec<String>,
     ) -> Result<Option<Arc<Object>>, Status> {
         let (row, strategy) = (call.row, &call.row.strategy);
         let current = &shown(row, found.clone()).await?;
         let old = current.value();
-        let (mut new, mut made) = change(current, &old)?;
+        let (mut new, mut made) = loop {
+            match (change(current, &old), versions.wanted()) {
+                (_, Some(wanted)) => versions.fetch(wanted).await?,
+                (changed, None) => break changed?,
+            }
+        };
         told.append(&mut made);
         meta::check_kind(&mut new, &row.gvk)?;
         meta::check_namespace(&mut new, call.namespace)?;
@@ -300,7 +311,13 @@ impl Registry {
         meta::fill_update(&mut new, &old);
         row.apply_defaults(&mut new)?;
         strategy.default(&mut new);
-        let managed = call.managed(by, Some(&old), &mut new, jiff::Timestamp::now())?;
+        let managed = loop {
+            let managed = call.managed(by, Some(&old), &mut new, jiff::Timestamp::now(), versions);
+            match versions.wanted() {
+                Some(wanted) => versions.fetch(wanted).await?,
+                None => break managed?,
+            }
+        };
         match call.subresource {
             "" => strategy.prepare_update(&mut new, &old),
             "status" => strategy.prepare_status_update(&mut new, &old),

@@ -40,7 +40,11 @@ fn widgets_v2() -> Resource {
         to_stored: |object| renamed(object, "v1", "length", "size"),
     };
     Resource {
-        stored: Some(Stored::new(GroupResource::new("example.com", "widgets"), Arc::new(pure))),
+        stored: Some(Stored::new(
+            GroupResource::new("example.com", "widgets"),
+            widgets("v1").gvk,
+            Arc::new(pure),
+        )),
         selectable_fields: vec!["data.length".into()],
         ..widgets("v2")
     }

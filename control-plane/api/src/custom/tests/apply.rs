@@ -1,7 +1,7 @@
 //! Server-side apply on custom resources.
 
 use super::*;
-use crate::apply::{Writer, apply, put_managed, track};
+use crate::apply::{OneVersion, Writer, apply, put_managed, track};
 
 fn writer(manager: &str) -> Writer<'_> {
     Writer {
@@ -53,7 +53,7 @@ fn owners_follow_the_schema() {
         "plain": "", "keyed": [{"k": "a", "v": 0}], "set": ["x"], "atomic": [], "map": {"m": "n"}, "whole": {"a": 1},
         "free": {"deep": {"x": 1}, "list": [1]},
     }}));
-    let mine = apply(schema, None, &config, &writer("me"), false).unwrap();
+    let mine = apply(schema, None, &config, &writer("me"), false, &OneVersion).unwrap();
     assert_eq!(without_managed(mine.clone()), config);
     let expected = json!({"f:spec": {
         "f:plain": {}, "f:keyed": {"k:{\"k\":\"a\",\"p\":\"TCP\"}": {".": {}, "f:k": {}, "f:v": {}}}, "f:set": {"v:\"x\"": {}},
@@ -65,17 +65,18 @@ fn owners_follow_the_schema() {
     let other = object(json!({"spec": {
         "keyed": [{"k": "b", "v": 1}], "set": ["y"], "map": {"o": "p"}, "free": {"deep": {"y": 2}},
     }}));
-    let both = apply(schema, Some(&mine), &other, &writer("you"), false).unwrap();
+    let both = apply(schema, Some(&mine), &other, &writer("you"), false, &OneVersion).unwrap();
     assert_eq!(both["spec"]["set"], json!(["x", "y"]));
     assert_eq!(both["spec"]["keyed"].as_array().unwrap().len(), 2);
     assert_eq!(both["spec"]["free"], json!({"deep": {"x": 1, "y": 2}, "list": [1]}));
     let fight = object(json!({"spec": {"whole": {"a": 2}, "free": {"deep": {"x": 2}}}}));
-    let refused = apply(schema, Some(&mine), &fight, &writer("you"), false).unwrap_err().to_string();
+    let refused =
+        apply(schema, Some(&mine), &fight, &writer("you"), false, &OneVersion).unwrap_err().to_string();
     assert!(refused.contains(".spec.free.deep.x") && refused.contains(".spec.whole"), "{refused}");
 
     // What an applier no longer names goes.
     let less = object(json!({"spec": {"plain": "", "free": {"deep": {"x": 1}}}}));
-    let rest = apply(schema, Some(&both), &less, &writer("me"), false).unwrap();
+    let rest = apply(schema, Some(&both), &less, &writer("me"), false, &OneVersion).unwrap();
     assert_eq!(
         rest["spec"],
         json!({
@@ -84,7 +85,7 @@ fn owners_follow_the_schema() {
         })
     );
     let unknown = object(json!({"spec": {"odd": 1}}));
-    let why = apply(schema, None, &unknown, &writer("me"), false).unwrap_err().to_string();
+    let why = apply(schema, None, &unknown, &writer("me"), false, &OneVersion).unwrap_err().to_string();
     assert!(why.ends_with(".spec.odd: field not declared in schema"), "{why}");
 }
 
@@ -93,7 +94,7 @@ fn updates_are_tracked_in_fields_that_no_schema_names() {
     let custom = custom(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}), json!({}));
     let schema = custom.schema().unwrap();
     let mut first = object(json!({"spec": {"a": {"b": 1}, "list": [{"x": 1}]}, "text": ""}));
-    let managed = track(schema, None, &mut first, &writer("me"));
+    let managed = track(schema, None, &mut first, &writer("me"), &OneVersion).unwrap();
     put_managed(&mut first, managed, None);
     assert_eq!(
         fields(&first, "me"),
@@ -102,7 +103,7 @@ fn updates_are_tracked_in_fields_that_no_schema_names() {
     let mut second = first.clone();
     second["spec"]["a"]["b"] = 2.into();
     second["spec"]["c"] = json!(null);
-    let managed = track(schema, Some(&first), &mut second, &writer("you"));
+    let managed = track(schema, Some(&first), &mut second, &writer("you"), &OneVersion).unwrap();
     put_managed(&mut second, managed, Some(&first));
     assert_eq!(fields(&second, "you"), json!({"f:spec": {"f:a": {"f:b": {}}, "f:c": {}}}));
     assert_eq!(fields(&second, "me"), json!({"f:spec": {".": {}, "f:a": {}, "f:list": {}}, "f:text": {}}));
@@ -119,7 +120,7 @@ fn metadata_and_embedded_metadata_are_typed() {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"finalizers": ["a/b"], "labels": {"x": "y"}}, "spec": {"z": 1},
     }}));
     config["metadata"]["finalizers"] = json!(["c/d"]);
-    let mine = apply(schema, None, &config, &writer("me"), false).unwrap();
+    let mine = apply(schema, None, &config, &writer("me"), false, &OneVersion).unwrap();
     assert_eq!(
         fields(&mine, "me"),
         json!({

@@ -120,7 +120,11 @@ fn reading_twice_is_reading_once() {
             reset: &[],
             now: "2026-05-01T12:00:00Z",
         };
-        let Ok(mut mine) = crate::apply::apply(schema, None, &cleaned, &writer, false) else { continue };
+        let Ok(mut mine) =
+            crate::apply::apply(schema, None, &cleaned, &writer, false, &crate::apply::OneVersion)
+        else {
+            continue;
+        };
         mine["metadata"].as_object_mut().unwrap().remove("managedFields");
         assert_eq!(mine, cleaned, "{round}: {tree}");
         applied += 1;

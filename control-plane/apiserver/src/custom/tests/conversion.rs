@@ -114,9 +114,10 @@ fn converted(review: &Value, broken: bool) -> Value {
             object["apiVersion"] = desired.into();
             object["metadata"]["labels"] = json!({"converted": desired.rsplit('/').next()});
             object["metadata"]["generation"] = 99.into();
-            let spec = object["spec"].as_object_mut().unwrap();
             let (from, to) = if desired.ends_with("v2") { ("cron", "hours") } else { ("hours", "cron") };
-            if let Some(value) = spec.remove(from) {
+            if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+                && let Some(value) = spec.remove(from)
+            {
                 spec.insert(to.into(), value);
             }
             if broken {
@@ -231,4 +232,69 @@ async fn a_webhook_converts_in_both_directions() {
     assert_eq!(w.get(&path(group, "v1", "/new")).await.code, 200);
     hook.broken.store(false, Ordering::SeqCst);
     assert_eq!(w.get(&path(group, "v2", "/new")).await.body["spec"], json!({"hours": "9"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ownership_goes_with_the_fields_from_version_to_version() {
+    use base64::Engine;
+    let w = served().await;
+    let hook = hook().await;
+    let group = "owned.example.com";
+    let fields = |name: &str| json!({name: {"type": "string"}, "other": {"type": "string"}});
+    let mut definition =
+        crontabs(group, json!([version("v1", true, fields("cron")), version("v2", false, fields("hours"))]));
+    definition["spec"]["conversion"] = json!({
+        "strategy": "Webhook",
+        "webhook": {
+            "conversionReviewVersions": ["v1"],
+            "clientConfig": {
+                "url": hook.url,
+                "caBundle": base64::engine::general_purpose::STANDARD.encode(&hook.authority),
+            },
+        },
+    });
+    define(&w, definition).await;
+    let apply = |version: &'static str, who: &'static str, spec: Value| {
+        let body = json!({"apiVersion": format!("{group}/{version}"), "kind": "CronTab", "spec": spec});
+        let place = format!("{}?fieldManager={who}", path(group, version, "/a"));
+        let w = &w;
+        async move { w.ask("PATCH", &place, APPLY, body.to_string()).await }
+    };
+    let owner = |object: &Value, who: &str| {
+        let entries = object["metadata"]["managedFields"].as_array().unwrap();
+        entries.iter().find(|e| e["manager"] == who).map_or(Value::Null, |e| e["fieldsV1"]["f:spec"].clone())
+    };
+    let made = apply("v1", "one", json!({"cron": "3"})).await;
+    assert_eq!(made.code, 201, "{}", made.body);
+
+    // The same field by its other name: agreed upon it is shared, and fought for otherwise.
+    let agreed = apply("v2", "two", json!({"hours": "3"})).await;
+    assert_eq!(agreed.code, 200, "{}", agreed.body);
+    assert_eq!(owner(&agreed.body, "one"), json!({"f:cron": {}}));
+    assert_eq!(owner(&agreed.body, "two"), json!({"f:hours": {}}));
+    let fought = apply("v2", "two", json!({"hours": "4"})).await;
+    assert_eq!(fought.code, 409, "{}", fought.body);
+    assert!(fought.body["message"].as_str().unwrap().contains("\"one\": .spec.cron"), "{}", fought.body);
+
+    // An update in one version takes the field away from those who own it in the other.
+    let patch = r#"{"spec":{"hours":"5"}}"#;
+    let place = format!("{}?fieldManager=three", path(group, "v2", "/a"));
+    let updated = w.ask("PATCH", &place, MERGE, patch).await.body;
+    assert_eq!((owner(&updated, "one"), owner(&updated, "two")), (Value::Null, Value::Null));
+    assert_eq!(owner(&updated, "three"), json!({"f:hours": {}}));
+
+    // What an applier named in one version and names no more in another is taken away there.
+    let both = apply("v1", "four", json!({"cron": "5", "other": "x"})).await;
+    assert_eq!(both.code, 200, "{}", both.body);
+    let less = apply("v2", "four", json!({"hours": "5"})).await;
+    assert_eq!((less.code, &less.body["spec"]), (200, &json!({"hours": "5"})), "{}", less.body);
+    assert_eq!(owner(&less.body, "four"), json!({"f:hours": {}}));
+
+    // The owners of a version that is gone are forgotten with the next write.
+    let mut old = version("v2", false, fields("hours"));
+    old["served"] = false.into();
+    set_versions(&w, group, json!([version("v1", true, fields("cron")), old])).await;
+    until(&w, &path(group, "v2", "/a"), |a| a.code == 404).await;
+    let last = apply("v1", "five", json!({"other": "y"})).await;
+    assert_eq!((last.code, owner(&last.body, "three")), (200, Value::Null), "{}", last.body);
 }
