@@ -113,10 +113,9 @@ impl Strategy for StatefulSet {
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
         let limit = new.pointer("/spec/revisionHistoryLimit").and_then(Value::as_i64);
-        let wrong = limit.is_some_and(|limit| limit < 0).then(|| {
-            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
-        });
-        wrong.map(str::to_owned).into_iter().collect()
+        let why = "a negative value retains all historical revisions; a value >= 0 is recommended";
+        let wrong = limit.is_some_and(|limit| limit < 0);
+        wrong.then(|| format!("spec.revisionHistoryLimit: {why}")).into_iter().collect()
     }
 
     fn has_generation(&self) -> bool {
