@@ -15,6 +15,7 @@ pub mod auth;
 pub mod authz;
 pub mod bootstrap;
 pub mod cache;
+mod compaction;
 pub mod custom;
 pub mod dial;
 pub mod discovery;

@@ -44,6 +44,7 @@ impl ApiServer {
         let mut connections = JoinSet::new();
         let mut chores = JoinSet::new();
         chores.spawn(crate::expiry::run(self.registry.caches().clone()));
+        chores.spawn(crate::compaction::run(self.registry.caches().store().clone()));
         tokio::pin!(stop);
         loop {
             tokio::select! {

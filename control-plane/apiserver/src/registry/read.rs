@@ -173,7 +173,10 @@ impl Registry {
         let Some(revision) = exact else {
             return Ok(cache.view(reached, &query.namespace, start, most));
         };
-        if let Some(view) = cache.view_at(revision, reached, &query.namespace, start, most) {
+        // What has been compacted is gone, also where nothing has changed since: who pages must know that a moment ends.
+        if revision >= self.caches.store().oldest_revision()
+            && let Some(view) = cache.view_at(revision, reached, &query.namespace, start, most)
+        {
             return Ok(view);
         }
         let current = self.caches.store().revision();

@@ -448,6 +448,14 @@ async fn compacted_pages_expire() {
     let onward = expired.body["metadata"]["continue"].as_str().unwrap();
     let rest = w.get(&format!("{MAPS}?continue={onward}")).await.body;
     assert_eq!(names(&rest), ["c2", "c3", "late"]);
+
+    // Also where nothing of the kind has changed since: what counts is whether the moment is still kept.
+    let page = w.get(&format!("{MAPS}?limit=2")).await.body;
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    w.json("POST", "/api/v1/namespaces", json!({"metadata": {"name": "elsewhere"}})).await;
+    assert_eq!(w.get(&format!("{MAPS}?limit=2&continue={token}")).await.code, 200);
+    w.store.compact(w.store.revision()).await.unwrap();
+    assert_eq!(w.get(&format!("{MAPS}?limit=2&continue={token}")).await.code, 410);
 }
 
 #[tokio::test(flavor = "multi_thread")]
