@@ -71,7 +71,15 @@ pub(crate) fn start(context: &Context) {
     });
     let marked = Queue::default();
     feed(&marks.pods, &marked, |change| {
-        let pod = change.new.as_ref().and_then(|pod| typed::decode::<Pod>(pod).ok().map(|p| (pod, p)));
+        // Few pods have the mark; the others are not worth reading.
+        let has_mark = |pod: &&Arc<Object>| {
+            std::str::from_utf8(pod.body()).is_ok_and(|text| text.contains(budget::MARK))
+        };
+        let pod = change
+            .new
+            .as_ref()
+            .filter(has_mark)
+            .and_then(|pod| typed::decode::<Pod>(pod).ok().map(|p| (pod, p)));
         let pod = pod.filter(|(_, p)| stale_mark(p, Timestamp::now()).is_some());
         pod.map(|(object, _)| Key::of(object)).into_iter().collect()
     });

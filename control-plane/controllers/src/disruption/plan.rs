@@ -124,7 +124,7 @@ pub(super) fn stale_mark(pod: &Pod, now: Timestamp) -> Option<Duration> {
     if pod.meta().deleting() || pod.is_finished() {
         return None;
     }
-    let mark = pod.status.conditions.iter().find(|c| c.kind == "DisruptionTarget" && c.status == "True")?;
+    let mark = pod.status.conditions.iter().find(|c| c.kind == budget::MARK && c.status == "True")?;
     if mark.reason == "TerminationByKubelet" {
         return None;
     }

@@ -14,6 +14,8 @@ pub const SYNC_FAILED: &str = "SyncFailed";
 /// Why an eviction is refused (`policy/v1.DisruptionBudgetCause`).
 const CAUSE: &str = "DisruptionBudget";
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+/// Type of a pod's condition that says that it is to go, and why.
+pub const MARK: &str = "DisruptionTarget";
 /// Seconds after which a budget that is behind may be asked again.
 const AGAIN: u32 = 10;
 /// More evictions than this may not wait for the controller to see them.
@@ -174,11 +176,11 @@ pub fn marked(pod: &Value, now: Timestamp) -> Value {
     let mut out = pod.clone();
     let mut conditions =
         out.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-    let is = |c: &Value| c["type"] == "DisruptionTarget";
+    let is = |c: &Value| c["type"] == MARK;
     let old = conditions.iter().find(|c| is(c) && c["status"] == "True");
     let since = old.map_or_else(|| rfc3339(now).into(), |c| c["lastTransitionTime"].clone());
     let mut new = json!({
-        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "type": MARK, "status": "True", "reason": "EvictionByEvictionAPI",
         "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": since,
     });
     // Who says which generation a condition is of goes on to.
