@@ -124,13 +124,44 @@ impl Rule {
     }
 }
 
-/// Who a binding is for. A service account is the user of its name.
+/// Who a binding is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A user.
     User(Box<str>),
     /// A group.
     Group(Box<str>),
+    /// A service account, by namespace and name.
+    Account(Box<str>, Box<str>),
+}
+
+impl Subject {
+    /// The subject as requests name it: a service account is the user of its name.
+    fn key(&self) -> Subject {
+        match self {
+            Subject::Account(namespace, name) => {
+                Subject::User(format!("system:serviceaccount:{namespace}:{name}").into())
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn is(&self, user: &UserInfo) -> bool {
+        match self.key() {
+            Subject::Group(group) => user.in_group(&group),
+            Subject::User(name) | Subject::Account(_, name) => *name == *user.name,
+        }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::User(name) => write!(f, "User {name:?}"),
+            Subject::Group(name) => write!(f, "Group {name:?}"),
+            Subject::Account(namespace, name) => write!(f, "ServiceAccount \"{name}/{namespace}\""),
+        }
+    }
 }
 
 /// A RoleBinding, or a ClusterRoleBinding where `namespace` is empty.
@@ -179,7 +210,7 @@ impl Policy {
     pub fn put_binding(&mut self, binding: Binding) {
         self.remove_binding(&binding.namespace.clone(), &binding.name.clone());
         for subject in &binding.subjects {
-            let key = (binding.namespace.clone(), subject.clone());
+            let key = (binding.namespace.clone(), subject.key());
             self.by_subject.entry(key).or_default().insert(binding.name.clone());
         }
         self.bindings.insert((binding.namespace.clone(), binding.name.clone()), binding);
@@ -189,7 +220,7 @@ impl Policy {
     pub fn remove_binding(&mut self, namespace: &str, name: &str) {
         let Some(old) = self.bindings.remove(&(namespace.into(), name.into())) else { return };
         for subject in old.subjects {
-            let key = (old.namespace.clone(), subject);
+            let key = (old.namespace.clone(), subject.key());
             if let Some(names) = self.by_subject.get_mut(&key) {
                 names.remove(&old.name);
                 if names.is_empty() {
@@ -246,7 +277,7 @@ impl Policy {
         let namespace = if let Wish::Resource { namespace, .. } = wish { namespace } else { "" };
         let mut missing = Vec::new();
         let allowed = self.visit(user, namespace, |found| match found {
-            Ok((binding, rule)) if rule.allows(wish) => ControlFlow::Break(allowed_by(binding)),
+            Ok((binding, rule)) if rule.allows(wish) => ControlFlow::Break(allowed_by(binding, user)),
             Ok(_) => ControlFlow::Continue(()),
             Err(why) => {
                 missing.push(why);
@@ -283,12 +314,14 @@ impl Policy {
 /// Members may do everything, whatever the bindings say.
 pub(super) const MASTERS: &str = "system:masters";
 
-fn allowed_by(binding: &Binding) -> String {
-    let kind = if binding.cluster_role { "ClusterRole" } else { "Role" };
-    if binding.namespace.is_empty() {
-        format!("RBAC: allowed by ClusterRoleBinding {:?} of {kind} {:?}", binding.name, binding.role)
-    } else {
-        let name = format!("{}/{}", binding.name, binding.namespace);
-        format!("RBAC: allowed by RoleBinding {name:?} of {kind} {:?}", binding.role)
-    }
+/// Why, for people: the binding, its role, and the first of its subjects that the user is.
+fn allowed_by(binding: &Binding, user: &UserInfo) -> String {
+    let role = if binding.cluster_role { "ClusterRole" } else { "Role" };
+    let (kind, name) = match (&*binding.namespace, &binding.name) {
+        ("", name) => ("ClusterRoleBinding", name.to_string()),
+        (namespace, name) => ("RoleBinding", format!("{name}/{namespace}")),
+    };
+    let subject = binding.subjects.iter().find(|subject| subject.is(user));
+    let to = subject.map(|subject| format!(" to {subject}")).unwrap_or_default();
+    format!("RBAC: allowed by {kind} {name:?} of {role} {:?}{to}", binding.role)
 }

@@ -108,8 +108,7 @@ fn subject(body: SubjectBody, binding_namespace: &str) -> Option<Subject> {
         "ServiceAccount" => {
             let namespace =
                 body.namespace.filter(|n| !n.is_empty()).unwrap_or_else(|| binding_namespace.to_owned());
-            let user = format!("system:serviceaccount:{namespace}:{}", body.name);
-            (!namespace.is_empty()).then(|| Subject::User(user.into()))
+            (!namespace.is_empty()).then(|| Subject::Account(namespace.into(), body.name))
         }
         _ => None,
     }

@@ -271,7 +271,7 @@ fn bindings_come_and_go() {
     policy.put_binding(binding.clone());
     assert_eq!(
         policy.decide(&user, &wish).unwrap(),
-        "RBAC: allowed by ClusterRoleBinding \"b\" of ClusterRole \"cluster-admin\""
+        "RBAC: allowed by ClusterRoleBinding \"b\" of ClusterRole \"cluster-admin\" to Group \"ops\""
     );
     binding.subjects = vec![Subject::Group("others".into())];
     policy.put_binding(binding);

@@ -5,6 +5,7 @@ mod evictions;
 mod forms;
 mod live;
 mod quotas;
+mod recorded;
 mod requests;
 mod secure;
 mod storage;

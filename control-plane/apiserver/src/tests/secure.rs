@@ -38,7 +38,7 @@ impl Authenticator for Told {
 }
 
 pub(crate) struct Secure {
-    server: Arc<ApiServer>,
+    pub(crate) server: Arc<ApiServer>,
     _dir: tempfile::TempDir,
 }
 
