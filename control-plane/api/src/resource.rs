@@ -5,7 +5,7 @@ use crate::field::FieldError;
 use crate::patch::PatchType;
 use crate::schema::{self, Checked, FieldValidation, Schema, Schemas};
 use crate::status::Status;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
@@ -173,8 +173,9 @@ pub trait Strategy: Send + Sync + 'static {
     /// Drops what a client may not set at creation (status, by default). A kind whose schema has no status need not
     /// say so: unknown fields are gone by then.
     fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
-        if let Some(map) = object.as_object_mut() {
-            map.remove("status");
+        // Where the schema has a status, it stands there, empty: patches may add to it.
+        if let Some(status) = object.get_mut("status") {
+            *status = Value::Object(Map::new());
         }
     }
 
