@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod admission;
 pub mod apiservice;
+pub mod autoscaler;
 pub mod batch;
 pub mod certificates;
 mod columns;
@@ -13,6 +14,7 @@ pub mod custom;
 pub mod data;
 pub mod device;
 pub mod endpoints;
+pub mod event;
 pub mod flow;
 pub mod limits;
 pub mod namespace;

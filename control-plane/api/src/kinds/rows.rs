@@ -1,6 +1,6 @@
 //! The kinds that are built in, one row each. What follows from a row (singular name, schema name) is computed.
 
-use crate::resource::{GroupVersionKind, Resource, SchemaRef, Scope, Strategy, Subresource};
+use crate::resource::{GroupVersionKind, Resource, SchemaRef, Scope, Stored, Strategy, Subresource};
 use std::sync::Arc;
 
 /// What can be done with objects that are stored.
@@ -31,6 +31,8 @@ struct Row {
     below: &'static [Below],
     selectable: &'static [&'static str],
     strategy: fn() -> Arc<dyn Strategy>,
+    /// Where the objects lie, if not here and in this form.
+    stored: Option<fn() -> Stored>,
 }
 
 /// A kind that is stored and has nothing below it.
@@ -50,6 +52,7 @@ const fn row(
         below: &[],
         selectable: &[],
         strategy,
+        stored: None,
     }
 }
 
@@ -88,6 +91,46 @@ const ROWS: &[Row] = &[
             "type",
         ],
         ..row("v1.Event", "events", Namespaced, of::<super::small::Event>)
+    },
+    Row {
+        short: &["ev"],
+        selectable: &[
+            "reason",
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reportingController",
+            "type",
+        ],
+        stored: Some(super::event::stored),
+        ..row("events.k8s.io/v1.Event", "events", Namespaced, of::<super::event::Event>)
+    },
+    Row {
+        short: &["hpa"],
+        categories: &["all"],
+        below: &[STATUS],
+        stored: Some(super::autoscaler::stored),
+        ..row(
+            "autoscaling/v1.HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            Namespaced,
+            of::<super::autoscaler::AutoscalerV1>,
+        )
+    },
+    Row {
+        short: &["hpa"],
+        categories: &["all"],
+        below: &[STATUS],
+        ..row(
+            "autoscaling/v2.HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            Namespaced,
+            of::<super::autoscaler::Autoscaler>,
+        )
     },
     Row {
         short: &["limits"],
@@ -525,7 +568,7 @@ impl Row {
             verbs: self.verbs,
             selectable_fields: texts(self.selectable),
             schema: SchemaRef::BuiltIn(schema_name(&own).into()),
-            stored: None,
+            stored: self.stored.map(|stored| stored()),
             custom: None,
             strategy: (self.strategy)(),
             gvk: own,
@@ -558,7 +601,7 @@ mod tests {
     fn names_are_unique_within_a_group() {
         let mut seen = BTreeSet::new();
         for row in builtin() {
-            let group = row.gvk.group.to_string();
+            let group = row.gvk.group_version().to_string();
             assert!(row.plural.chars().all(|c| c.is_ascii_lowercase()), "{}", row.plural);
             assert!(!row.gvk.version.is_empty(), "{}", row.plural);
             let names = row.short_names.iter().chain([&row.plural]);

@@ -283,3 +283,98 @@ async fn what_was_converted_once_is_kept_with_the_object() {
     let (one, other) = (get().await.unwrap(), get().await.unwrap());
     assert!(Arc::ptr_eq(&one, &other));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn built_in_kinds_of_several_versions_share_their_objects() {
+    let w = world().await;
+    let event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"},
+        "eventTime": "2026-05-01T11:59:00.000000Z", "reportingController": "skep.dev/agent", "reportingInstance": "n1",
+        "action": "Killing", "reason": "Killing", "type": "Normal", "note": "It goes.",
+        "regarding": {"kind": "Pod", "name": "web", "namespace": "d"},
+    });
+    let new = "/apis/events.k8s.io/v1/namespaces/d/events";
+    let made = w.json("POST", new, event).await;
+    assert_eq!((made.code, &made.body["note"]), (201, &json!("It goes.")), "{}", made.body);
+    let core = w.get("/api/v1/namespaces/d/events/e").await.body;
+    assert_eq!((&core["message"], &core["involvedObject"]["name"]), (&json!("It goes."), &json!("web")));
+    let found = w
+        .get(&format!("{new}?fieldSelector=regarding.name%3Dweb,reportingController%3Dskep.dev/agent"))
+        .await;
+    assert_eq!(names(&found.body), ["e"]);
+    assert_eq!(found.body["items"][0]["regarding"]["name"], "web");
+    assert_eq!(w.get(&format!("{new}?fieldSelector=involvedObject.name%3Dweb")).await.code, 400);
+    assert_eq!(names(&w.get("/api/v1/events?fieldSelector=involvedObject.name%3Dweb").await.body), ["e"]);
+    // The strict rules are those of the group that is asked.
+    let patch = r#"{"series":{"count":3,"lastObservedTime":"2026-05-01T12:00:00.000000Z"}}"#;
+    let patched = w.ask("PATCH", &format!("{new}/e"), "application/strategic-merge-patch+json", patch).await;
+    assert_eq!((patched.code, &patched.body["series"]["count"]), (200, &json!(3)));
+    let refused =
+        w.ask("PATCH", &format!("{new}/e"), "application/merge-patch+json", r#"{"note":"x"}"#).await;
+    assert_eq!(refused.code, 422, "{}", refused.body);
+    let told = w
+        .ask("PATCH", "/api/v1/namespaces/d/events/e", "application/merge-patch+json", r#"{"message":"x"}"#)
+        .await;
+    assert_eq!(told.code, 200, "{}", told.body);
+    assert_eq!(w.get(&format!("{new}/e")).await.body["note"], "x");
+
+    let scaler = json!({
+        "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
+        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web", "apiVersion": "apps/v1"}, "maxReplicas": 5},
+    });
+    let (first, second) = (
+        "/apis/autoscaling/v1/namespaces/d/horizontalpodautoscalers",
+        "/apis/autoscaling/v2/namespaces/d/horizontalpodautoscalers",
+    );
+    let made = w.json("POST", first, scaler).await;
+    assert_eq!(
+        (made.code, &made.body["spec"]["targetCPUUtilizationPercentage"]),
+        (201, &json!(80)),
+        "{}",
+        made.body
+    );
+    let read = w.get(&format!("{second}/web")).await.body;
+    assert_eq!(read["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
+    let patch = r#"[{"op":"add","path":"/spec/metrics/-","value":{"type":"Resource","resource":{"name":"memory","target":{"type":"Utilization","averageUtilization":50}}}}]"#;
+    let patched = w.ask("PATCH", &format!("{second}/web"), "application/json-patch+json", patch).await;
+    assert_eq!(patched.code, 200, "{}", patched.body);
+    let old = w.get(&format!("{first}/web")).await.body;
+    assert!(
+        old["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/metrics"]
+            .as_str()
+            .unwrap()
+            .contains("memory")
+    );
+    // What the first version keeps in annotations survives a write through it.
+    let mut tree = old;
+    tree["spec"]["maxReplicas"] = 7.into();
+    assert_eq!(w.json("PUT", &format!("{first}/web"), tree).await.code, 200);
+    let read = w.get(&format!("{second}/web")).await.body;
+    assert_eq!(
+        (&read["spec"]["maxReplicas"], read["spec"]["metrics"].as_array().unwrap().len()),
+        (&json!(7), 2)
+    );
+    let bad = w
+        .ask(
+            "PATCH",
+            &format!("{first}/web"),
+            "application/merge-patch+json",
+            r#"{"spec":{"maxReplicas":0}}"#,
+        )
+        .await;
+    assert_eq!(bad.code, 422);
+    let applied = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": {"maxReplicas": 9}});
+    let conflict = w
+        .ask(
+            "PATCH",
+            &format!("{second}/web?fieldManager=other"),
+            "application/apply-patch+yaml",
+            applied.to_string(),
+        )
+        .await;
+    assert_eq!(
+        conflict.code, 409,
+        "the owner of a field in one version owns it in the other: {}",
+        conflict.body
+    );
+}
