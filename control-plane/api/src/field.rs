@@ -187,6 +187,7 @@ impl FieldError {
                 format!("supported values: {}", list.join(", "))
             }
             K::TooLong { max } => format!("may not be more than {max} bytes"),
+            K::TooMany { max: 1, .. } => "must have at most 1 item".to_owned(),
             K::TooMany { max, .. } => format!("must have at most {max} items"),
             _ => self.detail.clone(),
         };

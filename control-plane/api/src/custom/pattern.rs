@@ -8,6 +8,18 @@ use std::sync::Arc;
 /// the server.
 const SIZE: usize = 10 << 20;
 
+/// What this engine says, and what Go says of the same.
+const WORDS: &[(&str, &str)] = &[
+    ("unclosed group", "missing closing )"),
+    ("unopened group", "unexpected )"),
+    ("unclosed character class", "missing closing ]"),
+    ("repetition operator missing expression", "missing argument to repetition operator"),
+    (
+        "look-around, including look-ahead and look-behind, is not supported",
+        "invalid or unsupported Perl syntax",
+    ),
+];
+
 /// A regular expression of a schema.
 #[derive(Clone)]
 pub struct Pattern {
@@ -24,6 +36,7 @@ impl Pattern {
             // The last line says what is wrong, those before show where.
             let shown = error.to_string();
             let why = shown.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            let why = WORDS.iter().find(|row| row.0 == why).map_or(why, |row| row.1);
             format!("error parsing regexp: {why}: `{text}`")
         });
         Pattern { text: text.to_owned(), compiled }

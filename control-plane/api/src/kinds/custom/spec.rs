@@ -259,6 +259,12 @@ impl Spec<'_> {
         let hoisted = ["schema", "subresources", "additionalPrinterColumns", "selectableFields"]
             .map(|key| (key, shared(spec, key)));
         let common = |key: &str| hoisted.iter().find(|row| row.0 == key).and_then(|row| row.1);
+        if let Some(first) = list.items().next() {
+            // Upstream's internal form has the first one's name by itself, too.
+            let name = first.get("name");
+            let at = spec.get("version");
+            label(errors, &at.with_value(name.value()));
+        }
         for version in list.items() {
             let name = version.get("name");
             label(errors, &name);

@@ -135,7 +135,7 @@ fn definitions_are_checked() {
         ),
         (
             Box::new(set("/spec/versions/0/name", json!("1"))),
-            "spec.versions[0].name: Invalid value: \"1\": a DNS-1035 label",
+            "spec.version: Invalid value: \"1\": a DNS-1035 label",
         ),
         (Box::new(set("/spec/versions/0/storage", json!(false))), "spec.versions: Invalid value: "),
         (
