@@ -32,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-bench", &["skep-client", "skep-store"]),
     ("skep-images", &[]),
     ("xtask", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "skep-observe"]),
+    ("skep-fuzz", &["skep-api", "skep-apiserver", "skep-cel"]),
     ("skep-tests", &["skep-api", "skep-client", "skep-images", "xtask"]),
 ];
 
