@@ -6,7 +6,7 @@ use crate::hooks::{Action, ActionRequest, Handlers};
 use crate::request::UserInfo;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
-use skep_api::{FieldError, Status};
+use skep_api::Status;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,7 +48,6 @@ struct Review {
 impl Action for Review {
     async fn perform(&self, request: ActionRequest<'_>) -> Result<Value, Status> {
         let mut body = request.body;
-        let invalid = |errors: &[FieldError]| Status::invalid(&request.resource.gvk, "", errors);
         let status = match self.kind {
             Kind::Token => self.token(&body)?,
             Kind::SelfSubject => {
@@ -63,17 +62,18 @@ impl Action for Review {
                 }
                 self.rules(request.user, namespace)
             }
-            Kind::SelfAccess => self.access(&body, request.user).map_err(|e| invalid(&e))?,
-            Kind::Access | Kind::LocalAccess => {
-                let namespace = text(&body, "/spec/resourceAttributes/namespace");
-                if self.kind == Kind::LocalAccess && namespace != request.info.namespace {
-                    let why = "must match the namespace of the request";
-                    let error =
-                        FieldError::invalid("spec.resourceAttributes.namespace", namespace.into(), why);
-                    return Err(invalid(&[error]));
+            Kind::SelfAccess | Kind::Access | Kind::LocalAccess => {
+                if self.kind == Kind::LocalAccess && text(&body, "/metadata/namespace").is_empty() {
+                    body["metadata"]["namespace"] = request.info.namespace.as_str().into();
                 }
-                let user = asked_user(&body).map_err(|e| invalid(&[e]))?;
-                self.access(&body, &user).map_err(|e| invalid(&e))?
+                let errors = request.resource.strategy.validate(&body);
+                if !errors.is_empty() {
+                    return Err(Status::invalid(&request.resource.gvk, "", &errors));
+                }
+                match self.kind {
+                    Kind::SelfAccess => self.access(&body, request.user)?,
+                    _ => self.access(&body, &asked_user(&body))?,
+                }
             }
         };
         body["status"] = status;
@@ -100,9 +100,9 @@ impl Review {
         })
     }
 
-    fn access(&self, body: &Value, user: &UserInfo) -> Result<Value, Vec<FieldError>> {
+    fn access(&self, body: &Value, user: &UserInfo) -> Result<Value, Status> {
         let fields = field_selector(body);
-        let wish = wish(body, &fields)?;
+        let wish = wish(body, &fields).ok_or_else(|| Status::bad_request("nothing is asked about"))?;
         Ok(match self.rbac.decide(user, &wish) {
             Ok(reason) if reason.is_empty() => json!({"allowed": true}),
             Ok(reason) => json!({"allowed": true, "reason": reason}),
@@ -173,11 +173,11 @@ fn field_selector(body: &Value) -> String {
     shown.collect::<Vec<_>>().join(",")
 }
 
-/// What an access review asks about: exactly one of resource and path.
-fn wish<'a>(body: &'a Value, fields: &'a str) -> Result<Wish<'a>, Vec<FieldError>> {
+/// What an access review asks about: a resource or a path. Validation sees to it that it is exactly one.
+fn wish<'a>(body: &'a Value, fields: &'a str) -> Option<Wish<'a>> {
     let part = |key: &str| body.pointer(&format!("/spec/{key}")).filter(|v| v.is_object());
-    match (part("resourceAttributes"), part("nonResourceAttributes")) {
-        (Some(r), None) => Ok(Wish::Resource {
+    if let Some(r) = part("resourceAttributes") {
+        return Some(Wish::Resource {
             verb: text(r, "/verb"),
             group: text(r, "/group"),
             resource: text(r, "/resource"),
@@ -185,31 +185,14 @@ fn wish<'a>(body: &'a Value, fields: &'a str) -> Result<Wish<'a>, Vec<FieldError
             namespace: text(r, "/namespace"),
             name: text(r, "/name"),
             fields,
-        }),
-        (None, Some(p)) => Ok(Wish::Path { verb: text(p, "/verb"), path: text(p, "/path") }),
-        (Some(_), Some(p)) => Err(vec![FieldError::invalid(
-            "spec.nonResourceAttributes",
-            p.clone(),
-            "cannot be specified in combination with resourceAttributes",
-        )]),
-        (None, None) => Err(vec![FieldError::invalid(
-            "spec.resourceAttributes",
-            Value::Null,
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        )]),
+        });
     }
+    part("nonResourceAttributes").map(|p| Wish::Path { verb: text(p, "/verb"), path: text(p, "/path") })
 }
 
 /// Whom an access review asks about.
-fn asked_user(body: &Value) -> Result<UserInfo, FieldError> {
+fn asked_user(body: &Value) -> UserInfo {
     let (name, groups) = (text(body, "/spec/user"), strings(body, "/spec/groups"));
-    if name.is_empty() && groups.is_empty() {
-        return Err(FieldError::invalid(
-            "spec.user",
-            name.into(),
-            "at least one of user or group must be specified",
-        ));
-    }
     let extra: BTreeMap<String, Vec<String>> = body
         .pointer("/spec/extra")
         .and_then(Value::as_object)
@@ -222,7 +205,7 @@ fn asked_user(body: &Value) -> Result<UserInfo, FieldError> {
             )
         })
         .collect();
-    Ok(UserInfo { name: name.to_owned(), uid: text(body, "/spec/uid").to_owned(), groups, extra })
+    UserInfo { name: name.to_owned(), uid: text(body, "/spec/uid").to_owned(), groups, extra }
 }
 
 fn user_value(user: &UserInfo) -> Value {
@@ -256,14 +239,12 @@ mod tests {
         assert_eq!(wish(&resource, "").unwrap(), want);
         let path = json!({"spec": {"nonResourceAttributes": {"verb": "get", "path": "/metrics"}}});
         assert_eq!(wish(&path, "").unwrap(), Wish::Path { verb: "get", path: "/metrics" });
-        assert!(wish(&json!({"spec": {}}), "").is_err());
-        assert!(wish(&json!({"spec": {"resourceAttributes": {}, "nonResourceAttributes": {}}}), "").is_err());
+        assert_eq!(wish(&json!({"spec": {}}), ""), None);
     }
 
     #[test]
     fn a_review_names_a_user_or_a_group() {
-        let user = asked_user(&json!({"spec": {"groups": ["g"], "extra": {"a/b": ["x"]}}})).unwrap();
+        let user = asked_user(&json!({"spec": {"groups": ["g"], "extra": {"a/b": ["x"]}}}));
         assert_eq!((user.groups, user.extra["a/b"].clone()), (vec!["g".to_owned()], vec!["x".to_owned()]));
-        assert!(asked_user(&json!({"spec": {}})).is_err());
     }
 }

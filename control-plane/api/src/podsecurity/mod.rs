@@ -116,6 +116,9 @@ impl Policy {
     /// strictest to enforce, and none to audit or warn.
     pub fn of_labels(labels: &BTreeMap<Box<str>, Box<str>>) -> (Policy, Vec<FieldError>) {
         let mut policy = Policy { enforce: FREE, audit: FREE, warn: FREE };
+        if !labels.keys().any(|key| key.starts_with(PREFIX)) {
+            return (policy, Vec::new());
+        }
         let mut errors = Vec::new();
         let mut explicit = false;
         let mut seen = BTreeSet::new();

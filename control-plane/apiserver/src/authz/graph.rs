@@ -135,11 +135,17 @@ impl Graph {
             all.extend(refs::resource_claims(&tree).map(|name| (Named::ResourceClaim, name.into())));
         }
         let node: Name = node.into();
-        for (kind, name) in &all {
-            let nodes = self.named.entry((*kind, (at.0.clone(), name.clone()))).or_default();
-            *nodes.entry(node.clone()).or_default() += 1;
+        // Names that are there already are shared: most pods name the same few objects.
+        let mut refs = Vec::with_capacity(all.len());
+        for (kind, name) in all {
+            let wanted = (kind, (at.0.clone(), name));
+            let key = self.named.get_key_value(&wanted).map_or(wanted, |(key, _)| key.clone());
+            refs.push((kind, key.1.1.clone()));
+            let nodes = self.named.entry(key).or_default();
+            let node = nodes.get_key_value(&node).map_or_else(|| node.clone(), |(node, _)| node.clone());
+            *nodes.entry(node).or_default() += 1;
         }
-        self.pods.insert(at, Pod { node, refs: all.into_iter().collect() });
+        self.pods.insert(at, Pod { node, refs });
     }
 
     fn drop_volume(&mut self, name: &str) {
