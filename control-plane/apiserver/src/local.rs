@@ -2,7 +2,7 @@
 
 use crate::http::options;
 use crate::registry::{
-    Begin, Call, Configuration, Deleted, ListQuery, Moment, Selection, Token, Told, Watch, WatchQuery,
+    Begin, Call, Configuration, Deleted, ListQuery, Moment, Selection, Sent, Token, Told, Watch, WatchQuery,
 };
 use crate::request::{RequestInfo, UserInfo};
 use crate::server::ApiServer;
@@ -180,10 +180,11 @@ impl Client for LocalClient {
             log(&warnings, &info);
             return Ok(written.object);
         }
+        let sent = Sent { tree: patch.body(), duplicates: &[], validation: ignore };
         let kind = PatchType::parse(media_type)
             .filter(|_| row.patches().contains(&media_type))
             .ok_or_else(|| Status::unsupported_media_type(row.patches()))?;
-        let written = self.server.patch_object(&call, kind, patch.body(), ignore, &mut warnings).await?;
+        let written = self.server.patch_object(&call, kind, sent, &mut warnings).await?;
         log(&warnings, &info);
         Ok(written.object)
     }

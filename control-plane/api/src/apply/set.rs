@@ -141,9 +141,20 @@ impl FieldSet {
         self.0.get(element).is_some_and(|node| node.member)
     }
 
-    /// Takes a field of the object out, with all that is below.
-    pub(super) fn forget(&mut self, field: &str) {
-        self.0.remove(&Element::Field(field.into()));
+    /// Takes the field at a dotted path out, with all that is below.
+    pub(super) fn forget(&mut self, path: &str) {
+        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let element = Element::Field(first.into());
+        match (self.0.get_mut(&element), rest) {
+            (Some(node), Some(rest)) => {
+                node.below.forget(rest);
+                if !node.member && node.below.is_empty() {
+                    self.0.remove(&element);
+                }
+            }
+            (Some(_), None) => drop(self.0.remove(&element)),
+            (None, _) => {}
+        }
     }
 
     /// What is in one or the other.

@@ -25,6 +25,7 @@ pub mod policy;
 pub mod quota;
 pub mod rbac;
 pub mod review;
+mod reset;
 mod rows;
 pub mod runtime;
 pub mod scale;
@@ -38,6 +39,7 @@ pub mod template;
 pub mod volume;
 pub mod workload;
 
+pub use reset::reset_fields;
 pub use rows::builtin;
 pub use table::ResourceTable;
 

@@ -58,7 +58,8 @@ pub fn check(
     let given_up = gives_ownership_up(value);
     let unknown = inspect(schema, value).map_err(&refuse)?;
     give_ownership_up(value, given_up);
-    warnings(schema, duplicates, &unknown, validation).map_err(refuse)
+    let custom = schema.set().guide().is_some();
+    warnings(custom, duplicates, &unknown, validation).map_err(refuse)
 }
 
 /// Whether `managedFields` are an empty list, which unlike other empty lists is not the same as none: it asks for all
@@ -90,7 +91,8 @@ pub fn check_patched(
     let given_up = gives_ownership_up(value);
     let unknown = inspect(schema, value).map_err(&refuse)?;
     give_ownership_up(value, given_up);
-    warnings(schema, duplicates, &unknown, validation).map_err(refuse)
+    // A patch is read before what it makes is.
+    warnings(true, duplicates, &unknown, validation).map_err(refuse)
 }
 
 /// Checks and cleans a tree of any type of the schema set. Returns the paths of unknown fields, which have
@@ -107,20 +109,18 @@ pub fn inspect(schema: Schema<'_>, value: &mut Value) -> Result<Vec<String>, Str
     Ok(unknown)
 }
 
-/// Kinds of Go find both while they read, and those of definitions what is unknown when all is read. Which of the first
-/// come first in a body is not known any more: unknown fields then.
+/// Kinds of Go find both while they read, and those of definitions what is unknown when all is read: then duplicates come
+/// `first`. Which of the others come first in a body is not known any more: unknown fields then.
 fn warnings(
-    schema: Schema<'_>,
+    first: bool,
     duplicates: &[String],
     unknown: &[String],
     validation: FieldValidation,
 ) -> Result<Checked, String> {
     let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
     let duplicates = duplicates.iter().cloned();
-    let all: Vec<String> = match schema.set().guide() {
-        Some(_) => duplicates.chain(unknown).collect(),
-        None => unknown.chain(duplicates).collect(),
-    };
+    let all: Vec<String> =
+        if first { duplicates.chain(unknown).collect() } else { unknown.chain(duplicates).collect() };
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(all),

@@ -180,8 +180,8 @@ pub(crate) fn dry_run(query: &str, kind: &'static str) -> Result<bool, Status> {
 
 fn check_dry_run(values: &[String], kind: &'static str) -> Result<bool, Status> {
     match values.iter().find(|v| *v != "All" && !v.is_empty()) {
-        Some(other) => {
-            let error = FieldError::not_supported("dryRun", other.clone().into(), &["All"]);
+        Some(_) => {
+            let error = FieldError::not_supported("dryRun", values.into(), &["All"]);
             Err(invalid_options(kind, &[error]))
         }
         None => Ok(values.iter().any(|v| v == "All")),
@@ -199,9 +199,9 @@ pub(crate) fn manager(query: &str, headers: &HeaderMap, kind: &'static str) -> R
     if given.len() > LONGEST_MANAGER {
         return Err(invalid_options(kind, &[FieldError::too_long("fieldManager", LONGEST_MANAGER)]));
     }
-    match given.chars().position(char::is_control) {
-        Some(at) => {
-            let why = format!("invalid character (at position {at})");
+    match given.chars().enumerate().find(|(_, c)| c.is_control()) {
+        Some((at, c)) => {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
             Err(invalid_options(kind, &[FieldError::invalid("fieldManager", given.into(), why)]))
         }
         None => Ok(given),
@@ -231,7 +231,7 @@ pub(crate) fn no_manager() -> Status {
 pub(crate) fn field_validation(query: &str, kind: &'static str) -> Result<FieldValidation, Status> {
     let text = param(query, "fieldValidation").unwrap_or_default();
     FieldValidation::parse(&text).ok_or_else(|| {
-        let known = ["Ignore", "Strict", "Warn"];
+        let known = ["", "Ignore", "Strict", "Warn"];
         let error = FieldError::not_supported("fieldValidation", text.clone().into(), &known);
         invalid_options(kind, &[error])
     })

@@ -4,7 +4,7 @@ use super::accept::{self, Accept, Form, Offer, Wants};
 use super::answer::{self, Shape};
 use super::{body, options, watch};
 use crate::hooks::{ActionRequest, Body, Operation};
-use crate::registry::{Call, Configuration, Deleted, Listing, Moment, ScaleChange, Written, schema_of};
+use crate::registry::{Call, Configuration, Deleted, Moment, ScaleChange, Sent, Written, schema_of};
 use crate::request::{RequestInfo, UserInfo, param};
 use crate::server::ApiServer;
 use crate::table::IncludeObject;
@@ -203,10 +203,8 @@ impl ApiServer {
                 let selected = options::list(row, info, query)?;
                 let mut warnings = Vec::new();
                 let call = way.call(options.dry_run, "");
-                let items =
-                    self.registry.delete_collection(&call, &selected, &options, &mut warnings).await?;
                 let listing =
-                    Listing { items, revision: self.registry.caches.reached(), ..Listing::default() };
+                    self.registry.delete_collection(&call, &selected, &options, &mut warnings).await?;
                 let mut response = answer::list(&accept, way.shape(), listing).await?;
                 answer::warn(&mut response, &warnings);
                 Ok(response)
@@ -328,17 +326,16 @@ impl ApiServer {
         &self,
         call: &Call<'_>,
         kind: PatchType,
-        patch: &Value,
-        validation: FieldValidation,
+        patch: Sent<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
         match self.view(call, "patch")? {
             Some(gvk) => {
-                let how = ScaleChange::Patch(kind, patch, validation);
+                let how = ScaleChange::Patch(kind, patch);
                 let object = self.registry.change_scale(call, gvk, &how, warnings).await?;
                 Ok(Written { object, created: false })
             }
-            None => self.registry.patch(call, kind, patch, validation, warnings).await,
+            None => self.registry.patch(call, kind, patch, warnings).await,
         }
     }
 
@@ -350,10 +347,9 @@ impl ApiServer {
         config: Configuration<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Written, Status> {
-        if self.view(call, "patch")?.is_some() {
-            let others: Vec<&str> =
-                call.row.patches().iter().copied().filter(|t| *t != PatchType::APPLY).collect();
-            return Err(Status::unsupported_media_type(&others));
+        if let Some(gvk) = self.view(call, "patch")? {
+            let object = self.registry.apply_scale(call, gvk, config, warnings).await?;
+            return Ok(Written { object, created: false });
         }
         let mut last = None;
         for _ in 0..APPLY_ATTEMPTS {
@@ -442,7 +438,12 @@ impl ApiServer {
         let decoded = skep_api::schema::decode(&bytes, skep_api::schema::Format::Json)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
         let mut warnings = Vec::new();
-        let written = self.patch_object(&call, kind, &decoded.value, validation, &mut warnings).await?;
+        let mut duplicates = decoded.duplicates;
+        if kind == PatchType::Json {
+            duplicates.iter_mut().for_each(|text| text.insert_str(0, "json patch "));
+        }
+        let patch = Sent { tree: &decoded.value, duplicates: &duplicates, validation };
+        let written = self.patch_object(&call, kind, patch, &mut warnings).await?;
         way.object(200, &written.object, &warnings)
     }
 

@@ -1,7 +1,7 @@
 //! Deleting objects: preconditions, grace, finalizers (`apiserver/pkg/registry/rest` and `…/generic/registry`).
 
 use super::meta;
-use super::read::{ListQuery, Moment};
+use super::read::{ListQuery, Listing, Moment};
 use super::shown::{shown, to_stored};
 use super::write::Outcome;
 use super::{Call, Registry};
@@ -9,7 +9,7 @@ use crate::hooks::Operation;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
-use skep_api::{Object, Resource, Status};
+use skep_api::{GroupResource, Object, Resource, Status};
 use skep_client::{DeleteOptions, Propagation};
 use skep_store::{Compare, Op};
 use std::sync::Arc;
@@ -157,6 +157,26 @@ fn set_finalizers(object: &mut Value, policy: Option<Propagation>) {
     }
 }
 
+/// Refuses a deletion that was meant for another object of the name, or for another version.
+fn check_preconditions(row: &Resource, current: &Object, options: &DeleteOptions) -> Result<(), Status> {
+    let refuse = |why: String| {
+        let named = GroupResource { group: row.gvk.group.clone(), resource: row.gvk.kind.clone() };
+        Err(Status::conflict(&named, &current.meta().name, why))
+    };
+    let (uid, revision) = (&*current.meta().uid, current.revision());
+    match (options.uid.as_deref(), options.revision) {
+        (Some(asked), _) if !asked.is_empty() && asked != uid => refuse(format!(
+            "the UID in the precondition ({asked}) does not match the UID in record ({uid}). The object might have \
+             been deleted and then recreated"
+        )),
+        (_, Some(asked)) if asked != revision => refuse(format!(
+            "the ResourceVersion in the precondition ({asked}) does not match the ResourceVersion in record \
+             ({revision}). The object might have been modified"
+        )),
+        _ => Ok(()),
+    }
+}
+
 impl Registry {
     /// Deletes an object, or asks for it.
     pub async fn delete(
@@ -170,12 +190,7 @@ impl Registry {
         for attempt in 0..ATTEMPTS {
             let found = self.latest(call.row, call.namespace, call.name)?;
             let current = shown(call.row, found).await?;
-            meta::check_preconditions(
-                call.row,
-                &current,
-                options.uid.as_deref().unwrap_or_default(),
-                options.revision,
-            )?;
+            check_preconditions(call.row, &current, options)?;
             let request = call.write(Operation::Delete, call.name);
             let mut told = Vec::new();
             self.admission.validate(&request, None, Some(&current), &mut told).await?;
@@ -218,25 +233,25 @@ impl Registry {
         Err(Status::stale(&resource, call.name))
     }
 
-    /// Deletes every object that a query names. Answers those that were deleted or marked.
+    /// Deletes every object that a query names. Answers those that were deleted or marked, and where the query goes on.
     pub async fn delete_collection(
         &self,
         call: &Call<'_>,
         query: &ListQuery,
         options: &DeleteOptions,
         warnings: &mut Vec<String>,
-    ) -> Result<Vec<Arc<Object>>, Status> {
+    ) -> Result<Listing, Status> {
         let query = ListQuery { moment: Moment::Latest, ..query.clone() };
-        let listed = self.list(call.row, &query).await?.items;
+        let listed = self.list(call.row, &query).await?;
         let deletions: Vec<BoxFuture<'_, _>> =
-            listed.into_iter().map(|object| self.delete_one(call, object, options).boxed()).collect();
+            listed.items.into_iter().map(|object| self.delete_one(call, object, options).boxed()).collect();
         let done: Vec<_> = futures::stream::iter(deletions).buffered(AT_A_TIME).try_collect().await?;
         let mut objects = Vec::with_capacity(done.len());
         for (object, mut told) in done {
             objects.extend(object);
             warnings.append(&mut told);
         }
-        Ok(objects)
+        Ok(Listing { items: objects, ..listed })
     }
 
     /// Deletes an object of a collection; none where it is gone already: that is what was asked for.

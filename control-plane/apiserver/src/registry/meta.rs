@@ -1,7 +1,7 @@
 //! What the registry itself does to `metadata`, as plain functions.
 
 use serde_json::{Map, Value};
-use skep_api::{FieldError, GroupVersionKind, Object, Resource, Status};
+use skep_api::{GroupVersionKind, Object, Resource, Status};
 use std::sync::Arc;
 
 /// Longest base of a generated name, so that base and suffix stay a DNS label.
@@ -173,13 +173,12 @@ pub(crate) enum Expected {
 }
 
 /// Reads `metadata.resourceVersion` of a body.
-pub(crate) fn expected(body: &Value, row: &Resource, name: &str) -> Result<Expected, Status> {
+pub(crate) fn expected(body: &Value) -> Result<Expected, Status> {
     match text(body, "resourceVersion") {
         "" | "0" => Ok(Expected::Any),
         digits => digits.parse().map(Expected::Revision).map_err(|_| {
-            let error =
-                FieldError::invalid("metadata.resourceVersion", digits.into(), "must be a decimal number");
-            Status::invalid(&row.gvk, name, &[error])
+            let why = format!("strconv.ParseUint: parsing {digits:?}: invalid syntax");
+            Status { code: 500, ..Status::new(skep_api::Reason::Unknown, why) }
         }),
     }
 }

@@ -19,6 +19,7 @@ mod write;
 pub use applying::Configuration;
 pub use delete::Deleted;
 pub use page::Token;
+pub use patching::Sent;
 pub(crate) use page::status_value;
 pub use read::{ListQuery, Listing, Moment};
 pub use scale::ScaleChange;

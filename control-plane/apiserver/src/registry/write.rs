@@ -68,16 +68,11 @@ impl Call<'_> {
 
     /// Works with this write as `managedFields` sees it.
     pub(super) fn as_writer<T>(&self, now: jiff::Timestamp, work: impl FnOnce(&Writer<'_>) -> T) -> T {
-        let reset: &[&str] = match self.subresource {
-            "" if self.row.subresource("status").is_some() => &["status"],
-            "status" => &["spec"],
-            _ => &[],
-        };
         work(&Writer {
             manager: self.manager,
             api_version: &self.row.gvk.api_version(),
             subresource: self.subresource,
-            reset,
+            reset: skep_api::kinds::reset_fields(self.row, self.subresource),
             now: &meta::instant(now),
         })
     }
@@ -224,7 +219,7 @@ impl Registry {
             && self.caches.latest(call.row, call.namespace, call.name)?.is_none()
         {
             let mut new = body.clone();
-            if meta::expected(&new, call.row, call.name)? == Expected::Any
+            if meta::expected(&new)? == Expected::Any
                 && meta::text(&new, "uid").is_empty()
             {
                 meta::set_text(&mut new, "resourceVersion", "");
@@ -294,7 +289,7 @@ impl Registry {
         meta::check_namespace(&mut new, call.namespace)?;
         meta::check_name(&mut new, call.name)?;
         meta::check_preconditions(row, current, meta::text(&new, "uid"), None)?;
-        match meta::expected(&new, row, call.name)? {
+        match meta::expected(&new)? {
             Expected::Revision(revision) if revision != current.revision() => {
                 return Err(Status::stale(&row.group_resource(), call.name));
             }

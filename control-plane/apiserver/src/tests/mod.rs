@@ -4,6 +4,7 @@ mod applying;
 mod evictions;
 mod forms;
 mod live;
+mod options;
 mod quotas;
 mod recorded;
 mod requests;

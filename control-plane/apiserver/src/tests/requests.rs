@@ -161,7 +161,7 @@ async fn bad_input_gets_a_status() {
             String::new(),
             400,
             "BadRequest",
-            "not supported: spec.x",
+            "\"spec.x\" is not a known field selector",
         ),
         (
             "GET",
@@ -218,7 +218,7 @@ async fn bad_input_gets_a_status() {
             json!({"preconditions": {"uid": "other"}}).to_string(),
             409,
             "Conflict",
-            "UID in precondition: other",
+            "the UID in the precondition (other) does not match",
         ),
     ];
     let before = w.get("/api/v1/configmaps").await.body["items"].clone();
