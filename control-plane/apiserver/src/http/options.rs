@@ -21,20 +21,31 @@ fn invalid_options(kind: &'static str, errors: &[FieldError]) -> Status {
     Status::invalid(&GroupVersionKind::new("meta.k8s.io", "v1", kind), "", errors)
 }
 
-fn number<T: std::str::FromStr>(query: &str, name: &str) -> Result<Option<T>, Status> {
+/// A parameter that is a number.
+fn number(query: &str, name: &str) -> Result<Option<i64>, Status> {
     match param(query, name).filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => text
             .parse()
             .map(Some)
-            .map_err(|_| Status::bad_request(format!("invalid value {text:?} of the parameter {name}"))),
+            .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
     }
 }
 
+/// What is wrong with a text that is no resource version.
+fn no_revision(text: &str) -> String {
+    format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")
+}
+
+/// The resource version of a list.
 fn revision(text: &str) -> Result<u64, Status> {
-    text.parse().map_err(|_| {
-        Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: must be a decimal number"))
-    })
+    text.parse().map_err(|_| Status::bad_request(format!("invalid resource version: {}", no_revision(text))))
+}
+
+/// The resource version of a watch or of a single read: upstream's cache has the last word there, and says it so.
+fn cached_revision(text: &str) -> Result<u64, Status> {
+    text.parse()
+        .map_err(|_| Status { code: 500, ..Status::new(skep_api::Reason::Unknown, no_revision(text)) })
 }
 
 fn selection(row: &Resource, query: &str) -> Result<Selection, Status> {
@@ -73,11 +84,8 @@ pub(crate) fn list(row: &Resource, info: &RequestInfo, query: &str) -> Result<Li
     if !errors.is_empty() {
         return Err(invalid_options("ListOptions", &errors));
     }
-    let limit: i64 = number(query, "limit")?.unwrap_or(0);
-    if limit < 0 {
-        return Err(Status::bad_request("limit must not be negative"));
-    }
-    let mut limit = limit as usize;
+    number(query, "timeoutSeconds")?;
+    let mut limit = usize::try_from(number(query, "limit")?.unwrap_or(0)).unwrap_or(0);
     let token = if token.is_empty() { None } else { Some(Token::decode(&token)?) };
     if token.is_some() && !matches!(version.as_str(), "" | "0") {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
@@ -142,12 +150,13 @@ pub(crate) fn watch(row: &Resource, info: &RequestInfo, query: &str) -> Result<W
         ("" | "0", Some(false)) => Begin::Now,
         ("", _) => Begin::Latest,
         ("0", _) => Begin::AtHand,
-        (text, Some(true)) => Begin::NotOlderThan(revision(text)?),
-        (text, _) => Begin::After(revision(text)?),
+        (text, Some(true)) => Begin::NotOlderThan(cached_revision(text)?),
+        (text, _) => Begin::After(cached_revision(text)?),
     };
-    let timeout = match number::<u64>(query, "timeoutSeconds")? {
-        None | Some(0) => watch_timeout(),
-        Some(seconds) => Duration::from_secs(seconds.min(24 * 3600)),
+    number(query, "limit")?;
+    let timeout = match u64::try_from(number(query, "timeoutSeconds")?.unwrap_or(0)) {
+        Ok(0) | Err(_) => watch_timeout(),
+        Ok(seconds) => Duration::from_secs(seconds.min(24 * 3600)),
     };
     let mut selection = selection(row, query)?;
     // The old form `/watch/…/NAME` names one object by its path.
@@ -169,7 +178,7 @@ pub(crate) fn moment(query: &str) -> Result<Moment, Status> {
     match param(query, "resourceVersion").unwrap_or_default().as_str() {
         "" => Ok(Moment::Latest),
         "0" => Ok(Moment::AtHand),
-        text => Ok(Moment::NotOlderThan(revision(text)?)),
+        text => Ok(Moment::NotOlderThan(cached_revision(text)?)),
     }
 }
 

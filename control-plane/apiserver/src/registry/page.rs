@@ -35,7 +35,7 @@ impl Token {
 
     /// Reads the text; 400 in upstream's words for what is none.
     pub fn decode(text: &str) -> Result<Self, Status> {
-        let refuse = |why: String| Status::bad_request(why);
+        let refuse = |why: String| Status::bad_request(format!("invalid continue token: {why}"));
         let bytes = URL_SAFE_NO_PAD
             .decode(text.trim_end_matches('='))
             .map_err(|e| refuse(format!("continue key is not valid: {e}")))?;

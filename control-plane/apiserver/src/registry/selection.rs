@@ -10,6 +10,19 @@ enum Field {
     At(usize),
 }
 
+/// Whether a kind has no rule of its own for fields: then upstream's common one holds, in its words.
+fn common(row: &Resource) -> bool {
+    row.selectable_fields.is_empty() && row.custom.is_none()
+}
+
+fn unknown_field(row: &Resource, path: &str) -> Status {
+    Status::bad_request(if common(row) {
+        format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    } else {
+        format!("field label not supported: {path}")
+    })
+}
+
 /// A label and a field selector, ready to be matched.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -21,20 +34,20 @@ impl Selection {
     /// Reads the two texts; 400 for what is no selector or names a field that cannot be selected by.
     pub fn parse(row: &Resource, labels: &str, fields: &str) -> Result<Self, Status> {
         let labels = LabelSelector::parse(labels).map_err(|e| Status::bad_request(e.to_string()))?;
-        let parsed = FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.to_string()))?;
+        let parsed = FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.0))?;
         let fields = parsed
             .0
             .into_iter()
             .map(|requirement| {
                 let field = match requirement.path.as_str() {
                     "metadata.name" => Field::Name,
-                    "metadata.namespace" if row.namespaced() => Field::Namespace,
+                    "metadata.namespace" if row.namespaced() || common(row) => Field::Namespace,
                     path => row
                         .selectable_fields
                         .iter()
                         .position(|known| known == path)
                         .map(Field::At)
-                        .ok_or_else(|| Status::bad_request(format!("field label not supported: {path}")))?,
+                        .ok_or_else(|| unknown_field(row, path))?,
                 };
                 Ok((field, requirement.value, requirement.negate))
             })

@@ -219,9 +219,7 @@ impl Registry {
             && self.caches.latest(call.row, call.namespace, call.name)?.is_none()
         {
             let mut new = body.clone();
-            if meta::expected(&new)? == Expected::Any
-                && meta::text(&new, "uid").is_empty()
-            {
+            if meta::expected(&new)? == Expected::Any && meta::text(&new, "uid").is_empty() {
                 meta::set_text(&mut new, "resourceVersion", "");
                 return self.create(call, new, warnings).await;
             }
