@@ -26,6 +26,8 @@ fn ways_into_a_pod() -> Result<()> {
     cluster.create("/api/v1/namespaces/default/pods", &{
         let mut shell = objects::pod("shell", &["shell"], "Never");
         shell["spec"]["containers"][0]["stdin"] = true.into();
+        // Without it the runtime lets go of the output as soon as the client's input ends.
+        shell["spec"]["containers"][0]["stdinOnce"] = true.into();
         shell
     })?;
     for (name, environment) in PROTOCOLS {
@@ -35,7 +37,8 @@ fn ways_into_a_pod() -> Result<()> {
     attach(&cluster)?;
     older_websockets(&cluster, pod)?;
     proxies(&cluster, pod)?;
-    nodes(&cluster)
+    nodes(&cluster)?;
+    scrapers(&cluster)
 }
 
 /// A kubectl that is told to end with the test.
@@ -289,5 +292,37 @@ fn nodes(cluster: &TestCluster) -> Result<()> {
     let config: serde_json::Value = serde_json::from_str(&raw("node-1/proxy/configz")?)?;
     assert_eq!(config["kubeletconfig"]["maxPods"], 110, "{config}");
     assert!(raw("node-1/proxy/logs/")?.contains("<pre>"));
+    Ok(())
+}
+
+/// Who comes to the agent with a token gets what the API server says they may: monitoring does.
+fn scrapers(cluster: &TestCluster) -> Result<()> {
+    let token = cluster.kubectl(&["create", "token", "default"])?;
+    let server = format!("--server=https://127.0.0.1:{}", cluster.config.agent_port);
+    let ask = |token: &str, path: &str| {
+        let token = format!("--token={token}");
+        let flags = ["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", &server, &token];
+        cluster.kubectl_in(&[], &[&flags[..], &["get", "--raw", path]].concat(), "")
+    };
+    let who = "system:serviceaccount:default:default";
+    let refused = ask(token.trim(), "/pods")?;
+    let why = format!("Forbidden (user={who}, verb=get, resource=nodes, subresource(s)=[pods proxy])");
+    assert!(refused.code == Some(1) && refused.stderr.contains(&why), "{refused:?}");
+    let stranger = ask("nonsense", "/healthz")?;
+    assert!(stranger.stderr.contains("You must be logged in to the server"), "{stranger:?}");
+    cluster.kubectl(&["create", "clusterrole", "scraper", "--verb=get", "--resource=nodes/metrics"])?;
+    cluster.kubectl(&[
+        "create",
+        "clusterrolebinding",
+        "scraper",
+        "--clusterrole=scraper",
+        "--serviceaccount=default:default",
+    ])?;
+    let can_i = ["auth", "can-i", "get", "nodes", "--subresource=metrics", &format!("--as={who}"), "-q"];
+    cluster.wait("the right to count", || {
+        cluster.kubectl_with(&can_i, "").is_ok_and(|answer| answer.code == Some(0))
+    })?;
+    let scraped = ask(token.trim(), "/metrics/resource")?;
+    assert!(scraped.stdout.contains("node_cpu_usage_seconds_total"), "{scraped:?}");
     Ok(())
 }
