@@ -79,6 +79,15 @@ pub const TEST: &[Need] = &[
         package: "nftables",
         present: || which("nft").is_some(),
     },
+    Need {
+        what: "python3 with venv",
+        why: "a test drives the server by the Python client",
+        package: "python3-venv",
+        present: || {
+            let import = command("python3").args(["-c", "import ensurepip, venv"]).output();
+            import.is_ok_and(|output| output.status.success())
+        },
+    },
 ];
 
 /// What of `needs` is missing.
