@@ -104,7 +104,7 @@ fn run(context: &Context, collection: Collection, kind: Kept) -> Queue {
         let settled = |object: &Value| {
             let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
             let has = list.is_some_and(|list| list.iter().any(|f| f == kind.finalizer));
-            has != !text(object, "/metadata/deletionTimestamp").is_empty()
+            has == text(object, "/metadata/deletionTimestamp").is_empty()
         };
         let new = change.new.iter().filter(|object| !settled(&object.value()));
         new.map(|object| Key::of(object)).collect()

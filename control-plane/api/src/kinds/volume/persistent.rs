@@ -49,7 +49,7 @@ const CSI_SECRETS: &[&str] = &[
 const DRIVER_MAX: usize = 63;
 
 /// Which of [`SOURCES`] a volume has.
-fn source<'a>(spec: &'a Value) -> Vec<(&'static str, &'a Value)> {
+fn source(spec: &Value) -> Vec<(&'static str, &Value)> {
     let found =
         |(kind, _): &(&'static str, _)| spec.get(*kind).filter(|v| !v.is_null()).map(|value| (*kind, value));
     SOURCES.iter().filter_map(found).collect()
