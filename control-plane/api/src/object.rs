@@ -232,13 +232,22 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// The text of a dotted path; absent is empty, booleans and numbers as JSON writes them.
+/// Selectable fields whose absence says something: booleans of which only `true` is written.
+const ABSENT: &[(&str, &str)] = &[("spec.unschedulable", "false"), ("spec.hostNetwork", "false")];
+
+/// The text of a dotted path; absent is empty (or what [`ABSENT`] says), booleans and numbers as JSON writes them.
 fn field_text(tree: &Value, path: &str) -> String {
     let mut at = tree;
     for part in path.split('.') {
         match at.get(part) {
             Some(next) => at = next,
-            None => return String::new(),
+            None => {
+                return ABSENT
+                    .iter()
+                    .find(|(known, _)| *known == path)
+                    .map_or("", |(_, text)| text)
+                    .to_owned();
+            }
         }
     }
     match at {

@@ -96,12 +96,10 @@ impl Caches {
     /// Whether this very row is in the table, or one that serves the same objects in the same way.
     pub fn is_served(&self, row: &Arc<Resource>) -> bool {
         let live = self.live.read();
-        live.table
-            .get(&row.gvk.group, &row.gvk.version, &row.plural)
-            .is_some_and(|found| {
-                let id = |row: &Resource| row.stored.as_ref().map(|stored| stored.id());
-                Arc::ptr_eq(found, row) || (id(found).is_some() && id(found) == id(row))
-            })
+        live.table.get(&row.gvk.group, &row.gvk.version, &row.plural).is_some_and(|found| {
+            let id = |row: &Resource| row.stored.as_ref().map(|stored| stored.id());
+            Arc::ptr_eq(found, row) || (id(found).is_some() && id(found) == id(row))
+        })
     }
 
     /// Tells of changes of the table from now on.
