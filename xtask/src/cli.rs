@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench;
 use crate::cluster::{self, Config, containerd, demo, down, node_exec, status, up};
 use crate::conformance::{self, ConformanceArgs};
+use crate::fuzz::{self, FuzzArgs};
 use crate::layout::Layout;
 use crate::load::{self, LoadArgs};
 use crate::{builder, gate, kubectl, prereq, tidy};
@@ -38,6 +39,7 @@ Testing:
   test         the gate: format, lints, walls, unit tests, eBPF tests, whole clusters
   tidy         the walls between the rooms alone
   conformance  Kubernetes' own suite against a fresh cluster
+  fuzz         libFuzzer over everything that reads bytes of strangers
   bench        measure, and compare with the goals
 
 {usage-heading} {usage}
@@ -106,6 +108,8 @@ enum Task {
     Tidy,
     /// Kubernetes' own conformance suite against a fresh cluster; keeps `docs/conformance.json`. Exits 1 when a test fails.
     Conformance(ConformanceArgs),
+    /// libFuzzer over everything that reads bytes of strangers (`tests/fuzz`), each target for a while. Exits 1 when one fails.
+    Fuzz(FuzzArgs),
     /// Measure, and compare with the goals; exits 1 when one is missed. Without a name it lists what can be measured.
     Bench {
         /// What to measure.
@@ -179,6 +183,7 @@ fn run(task: Task) -> Result<ExitCode> {
             println!("tidy");
         }
         Task::Conformance(args) => return conformance::run(&layout, &args),
+        Task::Fuzz(args) => return fuzz::run(&layout, &args),
         Task::Bench { target, json, dir, against } => {
             return bench::run(&layout, &at(dir), target.as_deref(), against.as_deref(), json);
         }

@@ -128,8 +128,10 @@ const PROGRAMS: &str = "ebpf/programs/Cargo.toml";
 
 fn fmt(gate: &Gate) -> Result<Verdict> {
     passthrough(cargo().current_dir(&gate.layout.root).args(["fmt", "--all", "--check"]))?;
-    let programs = ["fmt", "--manifest-path", PROGRAMS, "--check"];
-    passthrough(cargo().current_dir(&gate.layout.root).args(programs))?;
+    for apart in [PROGRAMS, crate::fuzz::DRIVER] {
+        let apart = ["fmt", "--manifest-path", apart, "--check"];
+        passthrough(cargo().current_dir(&gate.layout.root).args(apart))?;
+    }
     Ok(Verdict::Passed)
 }
 

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cluster;
 pub mod conformance;
 pub mod ebpf;
+pub mod fuzz;
 pub mod gate;
 pub mod kernel;
 pub mod kubectl;

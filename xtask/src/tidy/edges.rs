@@ -22,7 +22,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-controllers", &["skep-api", "skep-client"]),
     (
         "skep-server",
-        &["skep-api", "skep-apiserver", "skep-cel", "skep-client", "skep-controllers", "skep-scheduler", "skep-store"],
+        &[
+            "skep-api",
+            "skep-apiserver",
+            "skep-cel",
+            "skep-client",
+            "skep-controllers",
+            "skep-scheduler",
+            "skep-store",
+        ],
     ),
     ("skep-pods", &["skep-api", "skep-client", "skep-streams"]),
     ("skep-dataplane", &["skep-abi"]),
