@@ -9,7 +9,7 @@ use crate::layout::Layout;
 use crate::run::{captured, cargo, passthrough, which};
 use crate::tools::CARGO_DENY;
 use crate::ui::Table;
-use crate::{builder, kernel, kubectl, prereq, tidy};
+use crate::{builder, kernel, kubectl, prereq, python, tidy};
 
 /// A group of checks.
 pub struct Group {
@@ -168,8 +168,17 @@ fn deny(gate: &Gate) -> Result<Verdict> {
 }
 
 fn unit(gate: &Gate) -> Result<Verdict> {
-    let filter = "not package(skep-tests) and not (package(skep-dataplane) and kind(test))";
-    gate.tests(filter, &["--workspace", "--exclude", "skep-tests", "--exclude", "skep-dataplane"], None)
+    let filter = "not package(skep-tests) and not package(skep-operator) and not (package(skep-dataplane) and kind(test))";
+    let fallback = [
+        "--workspace",
+        "--exclude",
+        "skep-tests",
+        "--exclude",
+        "skep-operator",
+        "--exclude",
+        "skep-dataplane",
+    ];
+    gate.tests(filter, &fallback, None)
 }
 
 fn bpf(gate: &Gate) -> Result<Verdict> {
@@ -199,7 +208,11 @@ fn e2e(gate: &Gate) -> Result<Verdict> {
     };
     eprintln!("kubectl: {}", kubectl.display());
     builder::build(&gate.layout)?;
-    gate.tests("package(skep-tests)", &["--package", "skep-tests"], Some("1"))
+    if let Err(why) = python::with_client(&gate.layout) {
+        return Ok(Verdict::CannotRun(format!("{why:#}")));
+    }
+    let fallback = ["--package", "skep-tests", "--package", "skep-operator"];
+    gate.tests("package(skep-tests) or package(skep-operator)", &fallback, Some("1"))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod load;
 pub mod oci;
 pub mod prereq;
 pub mod proc;
+pub mod python;
 pub mod run;
 pub mod tidy;
 pub mod tools;

@@ -201,7 +201,7 @@ impl Scheduler {
             claim.is_some_and(|claim| claim.pointer("/status/phase").is_some_and(|phase| phase == "Bound"))
         };
         let all = async {
-            while !waiting.iter().all(|name| is_bound(name)) {
+            while !waiting.iter().all(is_bound) {
                 if changes.recv().await.is_none() {
                     return;
                 }

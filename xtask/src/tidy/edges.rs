@@ -41,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-images", &[]),
     ("xtask", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "skep-observe"]),
     ("skep-fuzz", &["skep-api", "skep-apiserver", "skep-cel"]),
+    ("skep-operator", &[]),
     ("skep-tests", &["skep-api", "skep-client", "skep-images", "xtask"]),
 ];
 

@@ -40,6 +40,8 @@ pub(super) enum Verdict {
     Disown(Vec<Uid>),
     /// Its dependents go first: delete these, and wait.
     Clear(Vec<Uid>),
+    /// It waits for a dependent that, over others, waits for it: it must not block its owners any longer.
+    Unblock,
     /// All dependents that block are gone: take this finalizer off.
     Release(&'static str),
     /// Its dependents stay: take this owner off each, then take the finalizer off.
@@ -76,6 +78,10 @@ impl Graph {
                 }
                 affected.push(owner.clone()); // it may have waited for this one
             }
+            let blocked = |meta: &Meta, owner: &str| {
+                meta.owner_references.iter().any(|o| *o.uid == *owner && o.block_owner_deletion == Some(true))
+            };
+            affected.extend(gone.into_iter().filter(|o| blocked(&old.meta, o) && !blocked(meta, o)));
         }
         for owner in &meta.owner_references {
             self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
@@ -182,12 +188,33 @@ impl Graph {
         }
     }
 
+    fn blocking(&self, uid: &str) -> impl Iterator<Item = &Node> {
+        self.dependents_of(uid)
+            .filter(move |d| d.owner(uid).is_some_and(|o| o.block_owner_deletion == Some(true)))
+    }
+
+    /// Whether an object waits, over dependents that block and wait themselves, for itself.
+    fn in_circle(&self, uid: &str) -> bool {
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut open: Vec<&Node> = self.blocking(uid).collect();
+        while let Some(node) = open.pop() {
+            if *node.meta.uid == *uid {
+                return true;
+            }
+            if node.waits_for(FOREGROUND) && seen.insert(&node.meta.uid) {
+                open.extend(self.blocking(&node.meta.uid));
+            }
+        }
+        false
+    }
+
     /// An object whose dependents go before it.
     fn foreground(&self, uid: &str) -> Verdict {
-        let blocks = |d: &&Node| d.owner(uid).is_some_and(|o| o.block_owner_deletion == Some(true));
-        let blocking: Vec<&Node> = self.dependents_of(uid).filter(blocks).collect();
-        if blocking.is_empty() {
+        if self.blocking(uid).next().is_none() {
             return Verdict::Release(FOREGROUND);
+        }
+        if self.in_circle(uid) {
+            return Verdict::Unblock;
         }
         let left = self.dependents_of(uid).filter(|d| !d.meta.deleting());
         Verdict::Clear(left.map(|d| d.meta.uid.clone()).collect())
@@ -276,6 +303,25 @@ mod tests {
             meta("c", &[("b", true)], None),
         ]);
         assert_eq!(g.verdict("b"), Verdict::Delete { foreground: true });
+    }
+
+    #[test]
+    fn a_circle_is_broken_by_who_closes_it() {
+        let circle = [("a", "c"), ("b", "a"), ("c", "b")];
+        let mut g = graph(&circle.map(|(uid, owner)| meta(uid, &[(owner, true)], None)));
+        g.upsert(0, &meta("a", &[("c", true)], Some(FOREGROUND)));
+        assert_eq!(g.verdict("b"), Verdict::Delete { foreground: true });
+        g.upsert(0, &meta("b", &[("a", true)], Some(FOREGROUND)));
+        assert_eq!(g.verdict("b"), Verdict::Clear(vec!["c".into()]));
+        g.upsert(0, &meta("c", &[("b", true)], Some(FOREGROUND)));
+        assert_eq!(g.verdict("c"), Verdict::Unblock);
+        let affected = g.upsert(0, &meta("c", &[("b", false)], Some(FOREGROUND)));
+        assert!(affected.contains(&"b".into()), "{affected:?}");
+        assert_eq!(g.verdict("b"), Verdict::Release(FOREGROUND));
+        assert_eq!(g.remove("b"), ["a".into(), "c".into()] as [Uid; 2]);
+        assert_eq!(g.verdict("a"), Verdict::Release(FOREGROUND));
+        g.remove("a");
+        assert_eq!(g.verdict("c"), Verdict::Release(FOREGROUND));
     }
 
     #[test]

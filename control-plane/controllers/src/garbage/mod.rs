@@ -185,6 +185,10 @@ impl Collector {
                 }
                 Ok(Some(AGAIN))
             }
+            Verdict::Unblock => {
+                self.unblock(&node).await?;
+                Ok(None)
+            }
             Verdict::Release(finalizer) => {
                 self.release(&node, finalizer).await?;
                 Ok(None)
@@ -234,6 +238,20 @@ impl Collector {
             list.retain(|o| !owners.iter().any(|uid| o["uid"] == **uid));
             let left = Value::Array(list.clone());
             (before != list.len()).then(|| json!({"ownerReferences": left}))
+        })
+        .await
+    }
+
+    async fn unblock(&self, node: &Node) -> Result<(), Status> {
+        self.change(node, |tree| {
+            let list = tree.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut)?;
+            let mut changed = false;
+            for owner in list.iter_mut().filter(|owner| owner["blockOwnerDeletion"] == true) {
+                owner["blockOwnerDeletion"] = false.into();
+                changed = true;
+            }
+            let references = Value::Array(list.clone());
+            changed.then(|| json!({"ownerReferences": references}))
         })
         .await
     }
