@@ -19,7 +19,7 @@ use tokio::time::timeout;
 const NAMESPACE: &str = "bench";
 /// Watchers that share a connection.
 const STREAMS: u64 = 50;
-/// Longest wait for a watcher to be told.
+/// Longest wait for a server to take writes, and for a watcher to be told.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The server under load.
@@ -43,7 +43,14 @@ impl Target {
                 Err(error) if error.to_string().contains("already exists") => Ok(()),
                 other => other.map(drop),
             };
-        create("/api/v1/namespaces", json!({"metadata": {"name": NAMESPACE}})).await?;
+        let begun = Instant::now();
+        // A server that has just been started may not listen yet, or not know yet who may do what.
+        while let Err(error) = create("/api/v1/namespaces", json!({"metadata": {"name": NAMESPACE}})).await {
+            if begun.elapsed() > PATIENCE {
+                return Err(error.context("the server does not take writes"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         // No pod is admitted without it, and not every server under load has the controller that makes it.
         let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
         create(&accounts, json!({"metadata": {"name": "default"}})).await?;
