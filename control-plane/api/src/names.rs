@@ -5,6 +5,31 @@ use std::borrow::Cow;
 const LABEL_MAX: usize = 63;
 const SUBDOMAIN_MAX: usize = 253;
 
+/// Words of CEL that are no identifiers (the language's definition, and those that Kubernetes reserves beside).
+pub const CEL_KEYWORDS: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
 fn alnum(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit()
 }

@@ -3,7 +3,7 @@
 use super::{FAILURE_POLICIES, REINVOCATION, match_conditions, match_resources, mutable_operations};
 use crate::field::FieldError;
 use crate::kinds::columns::{age, name};
-use crate::names::{dns1035_label, dns1123_subdomain};
+use crate::names::{CEL_KEYWORDS, dns1035_label, dns1123_subdomain};
 use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
 use crate::validation::{At, Errors, same, text};
@@ -22,31 +22,6 @@ const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const ANNOTATIONS_MAX: usize = 20;
 /// Most bytes of the expression of an audit annotation.
 const ANNOTATION_EXPRESSION_MAX: usize = 5 << 10;
-/// Words that CEL keeps for itself.
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// What both kinds of policies have.
 fn common(errors: &mut Errors, spec: &At<'_, '_>, check_conditions: bool) {
     errors.one_of(&spec.get("failurePolicy"), FAILURE_POLICIES);
@@ -80,7 +55,7 @@ fn common(errors: &mut Errors, spec: &At<'_, '_>, check_conditions: bool) {
 
 fn is_identifier(name: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(word) && !RESERVED.contains(&name)
+    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(word) && !CEL_KEYWORDS.contains(&name)
 }
 
 fn expression(errors: &mut Errors, at: &At<'_, '_>, why: &str) {
