@@ -5,12 +5,8 @@ use std::borrow::Cow;
 const LABEL_MAX: usize = 63;
 const SUBDOMAIN_MAX: usize = 253;
 
-/// Words of CEL that are no identifiers (the language's definition, and those that Kubernetes reserves beside).
-pub const CEL_KEYWORDS: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
+/// Words that CEL's definition reserves, so that they name no variable or function.
+pub const CEL_RESERVED: &[&str] = &[
     "as",
     "break",
     "const",
@@ -29,6 +25,11 @@ pub const CEL_KEYWORDS: &[&str] = &[
     "void",
     "while",
 ];
+
+/// Whether a word is no identifier in CEL: one of its literals, its operator `in`, or [reserved](CEL_RESERVED).
+pub fn is_cel_keyword(word: &str) -> bool {
+    matches!(word, "true" | "false" | "null" | "in") || CEL_RESERVED.contains(&word)
+}
 
 fn alnum(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit()

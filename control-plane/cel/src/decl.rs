@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use skep_api::custom::{Additional, Kind, List, Structural};
+use skep_api::names::is_cel_keyword;
 
 use crate::names;
 use crate::types::Type;
@@ -41,7 +42,7 @@ type Property = (Option<Arc<str>>, Arc<Decl>);
 impl Object {
     /// A field by its identifier. A property that is named as a keyword is found by that too.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let keyword = || self.fields.get(format!("__{name}__").as_str()).filter(|_| names::is_keyword(name));
+        let keyword = || self.fields.get(format!("__{name}__").as_str()).filter(|_| is_cel_keyword(name));
         self.fields.get(name).or_else(keyword)
     }
 }

@@ -1,21 +1,16 @@
 //! Names of properties as identifiers: `__dot__`, `__dash__`, `__slash__`, `__underscores__` and `__keyword__`.
 
-use skep_api::names::CEL_KEYWORDS;
+use skep_api::names::is_cel_keyword;
 
 const ESCAPES: &[(&str, &str)] =
     &[("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
-
-/// Whether a name is a word of the language, so that a property of that name has another identifier.
-pub fn is_keyword(name: &str) -> bool {
-    CEL_KEYWORDS.contains(&name)
-}
 
 /// The identifier of a property, if it can have one.
 pub fn escape(name: &str) -> Option<String> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if CEL_KEYWORDS.contains(&name) {
+    if is_cel_keyword(name) {
         return Some(format!("__{name}__"));
     }
     let mut escaped = String::with_capacity(name.len());
@@ -52,7 +47,7 @@ pub fn unescape(name: &str) -> Option<String> {
         let escape = format!("__{word}__");
         if let Some((property, _)) = ESCAPES.iter().find(|(_, identifier)| *identifier == escape) {
             plain.push_str(property);
-        } else if CEL_KEYWORDS.contains(&word) && name.len() == whole {
+        } else if is_cel_keyword(word) && name.len() == whole {
             plain.push_str(word);
         } else {
             return None;

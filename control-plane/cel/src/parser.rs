@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::ast::{Call, Entry, Expr, Issue, Issues, Kind, Literal, Source};
 use crate::lexer::{Placed, Token, tokens};
 use crate::macros;
+use skep_api::names::CEL_RESERVED;
 
 /// Most code points of an expression, as upstream's compiler takes them.
 const LONGEST: usize = 100_000;
@@ -18,27 +19,6 @@ const DEEPEST: u16 = 250;
 const DEEPEST_TEXT: u16 = 125;
 /// Most nodes; macros can multiply them.
 const MOST_NODES: usize = 200_000;
-
-/// Words that name no variable or function.
-const RESERVED: &[&str] = &[
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Binary operators: symbol, function, strength.
 const BINARY: &[(&str, &str, u8)] = &[
@@ -458,7 +438,7 @@ impl Parser<'_> {
 
     /// A variable or the call of a global function.
     fn named(&mut self, offset: usize, name: Arc<str>) -> Result<Expr> {
-        if RESERVED.contains(&&*name) {
+        if CEL_RESERVED.contains(&&*name) {
             return Err(Issue { offset, message: format!("Syntax error: reserved identifier: {name}") });
         }
         let open = self.offset();

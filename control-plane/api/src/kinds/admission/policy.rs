@@ -3,7 +3,7 @@
 use super::{FAILURE_POLICIES, REINVOCATION, match_conditions, match_resources, mutable_operations};
 use crate::field::FieldError;
 use crate::kinds::columns::{age, name};
-use crate::names::{CEL_KEYWORDS, dns1035_label, dns1123_subdomain};
+use crate::names::{dns1035_label, dns1123_subdomain, is_cel_keyword};
 use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
 use crate::validation::{At, Errors, same, text};
@@ -55,7 +55,7 @@ fn common(errors: &mut Errors, spec: &At<'_, '_>, check_conditions: bool) {
 
 fn is_identifier(name: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(word) && !CEL_KEYWORDS.contains(&name)
+    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(word) && !is_cel_keyword(name)
 }
 
 fn expression(errors: &mut Errors, at: &At<'_, '_>, why: &str) {
