@@ -5,21 +5,23 @@
 //! decision on, so that the next one sees it before the API does.
 
 pub mod core;
+mod evict;
 mod queue;
 
 use crate::core::claims::{Needs, need};
 use crate::core::model::{Node, Pod, Spread};
 use crate::core::plugins::spread::default_constraints;
+use crate::core::preempt::{Budget, Outcome, preempt};
 use crate::core::state::Cluster;
-use crate::core::{Decision, schedule};
-use parking_lot::Mutex;
+use crate::core::{Decision, Failure, schedule};
+use parking_lot::{Mutex, MutexGuard};
 use queue::Queue;
 use serde_json::{Value, json};
 use skep_api::kinds::volume::class_of;
 use skep_api::selector::Requirement;
 use skep_api::{LabelSelector, Status};
 use skep_client::{Change, Client, Collection, Informer, Patch, Recorder, Reference, WriteOptions};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -38,7 +40,16 @@ struct State {
     queue: Queue,
     /// Decided and not yet seen bound.
     assumed: HashSet<Box<str>>,
+    /// For pods that have sent others away: those of them that are not seen to go yet.
+    evicting: HashMap<Box<str>, HashSet<Box<str>>>,
     turn: usize,
+}
+
+/// What becomes of a pod's nomination when it has failed.
+enum Nomination {
+    Stays,
+    Ends,
+    Is(String),
 }
 
 struct Scheduler {
@@ -46,6 +57,7 @@ struct Scheduler {
     claims: Informer,
     volumes: Informer,
     storage_classes: Informer,
+    budgets: Informer,
     services: Informer,
     sets: Informer,
     events: Recorder,
@@ -63,7 +75,8 @@ pub async fn run(client: Arc<dyn Client>) {
     let volumes = Informer::all(client.clone(), Collection::core("persistentvolumes"));
     let storage = Collection::of("storage.k8s.io", "v1", "storageclasses");
     let storage_classes = Informer::all(client.clone(), storage);
-    for informer in [&nodes, &pods, &services, &sets, &claims, &volumes, &storage_classes] {
+    let budgets = Informer::all(client.clone(), Collection::of("policy", "v1", "poddisruptionbudgets"));
+    for informer in [&nodes, &pods, &services, &sets, &claims, &volumes, &storage_classes, &budgets] {
         informer.synced().await;
     }
     let scheduler = Arc::new(Scheduler {
@@ -72,12 +85,14 @@ pub async fn run(client: Arc<dyn Client>) {
         claims: claims.clone(),
         volumes: volumes.clone(),
         storage_classes: storage_classes.clone(),
+        budgets,
         services,
         sets,
         state: Mutex::new(State {
             cluster: Cluster::default(),
             queue: Queue::default(),
             assumed: HashSet::new(),
+            evicting: HashMap::new(),
             turn: 0,
         }),
         wake: Notify::new(),
@@ -139,28 +154,47 @@ impl Scheduler {
         if let Some(old) = &change.old
             && change.new.as_ref().is_none_or(|new| new.meta().uid != old.meta().uid)
         {
-            state.cluster.remove_pod(&old.meta().uid);
-            state.assumed.remove(&old.meta().uid);
-            state.queue.remove(&old.meta().uid);
+            let uid = &old.meta().uid;
+            state.cluster.remove_pod(uid);
+            state.cluster.forget_nomination(uid);
+            state.assumed.remove(uid);
+            state.queue.remove(uid);
+            state.evicting.remove(uid);
+            state.seen_going(uid);
             state.queue.wake();
         }
         let Some(new) = &change.new else { return };
         let pod = Arc::new(Pod::read(new));
         let uid = &pod.meta.uid;
+        if pod.meta.deleting() || pod.finished {
+            state.seen_going(uid);
+        }
         if pod.waits_for(NAME) {
             if !state.assumed.contains(uid) {
+                if !pod.nominated.is_empty() {
+                    state.cluster.nominate(pod.clone(), &pod.nominated);
+                } else if state.cluster.nomination(uid).is_some()
+                    && change.old.as_ref().is_some_and(|old| !Pod::read(old).nominated.is_empty())
+                {
+                    state.cluster.forget_nomination(uid); // somebody ended it
+                }
                 state.queue.put(pod);
             }
             return;
         }
         state.queue.remove(uid);
+        state.cluster.forget_nomination(uid);
         if !pod.node.is_empty() {
             state.assumed.remove(uid);
         }
-        let makes_room = pod.finished || change.old.is_none();
-        state.cluster.put_pod(pod);
-        if makes_room {
-            state.queue.wake(); // also what a new pod's affinity waited for
+        let old = change.old.as_ref().filter(|old| old.meta().uid == *uid).map(|old| Pod::read(old));
+        state.cluster.put_pod(pod.clone());
+        match old {
+            Some(old) if pod.finished && !old.finished => state.queue.wake(),
+            Some(old) if old.request != pod.request => state.queue.wake(),
+            Some(old) if old.node == pod.node && old.meta.labels == pod.meta.labels => {}
+            // Company may be what a pod waits for.
+            _ => state.queue.wake_if(|waiting| waiting.minds(&pod)),
         }
     }
 
@@ -224,15 +258,46 @@ impl Scheduler {
             match schedule(&pod, &state.cluster, &defaults, turn) {
                 Decision::Bind(node) => {
                     state.assumed.insert(pod.meta.uid.clone());
+                    state.cluster.forget_nomination(&pod.meta.uid);
                     state.cluster.put_pod(Arc::new(Pod { node: node.clone(), ..(*pod).clone() }));
                     drop(state);
                     tokio::spawn(self.clone().bind(pod, node));
                 }
-                Decision::Unschedulable(why) => {
+                Decision::Unschedulable(failure) => {
                     state.queue.fail(&pod.meta.uid, now);
-                    drop(state);
-                    tokio::spawn(self.clone().tell(pod, why));
+                    self.failed(state, pod, &failure);
                 }
+            }
+        }
+    }
+
+    /// Looks whether others can make room for a pod that fits nowhere, and tells what came of it.
+    fn failed(self: &Arc<Self>, mut state: MutexGuard<'_, State>, pod: Arc<Pod>, failure: &Failure) {
+        let budgets: Vec<Budget> = if failure.refused.values().all(|refusal| refusal.lasting) {
+            Vec::new()
+        } else {
+            self.budgets.list().iter().filter_map(|budget| Budget::read(budget)).collect()
+        };
+        let outcome = preempt(&pod, &state.cluster, failure, &budgets, state.turn);
+        let why = outcome.message(failure);
+        match outcome {
+            Outcome::Ineligible(_) => {
+                drop(state);
+                tokio::spawn(self.clone().tell(pod, why, Nomination::Stays));
+            }
+            Outcome::Useless(_) => {
+                let nominated =
+                    state.cluster.nomination(&pod.meta.uid).is_some() || !pod.nominated.is_empty();
+                state.cluster.forget_nomination(&pod.meta.uid);
+                drop(state);
+                let nomination = if nominated { Nomination::Ends } else { Nomination::Stays };
+                tokio::spawn(self.clone().tell(pod, why, nomination));
+            }
+            Outcome::Evict { node, victims } => {
+                let displaced = state.take_room(&pod, &node, &victims);
+                drop(state);
+                tokio::spawn(self.clone().tell(pod.clone(), why, Nomination::Is(node.clone())));
+                tokio::spawn(self.clone().make_room(pod, node, victims, displaced));
             }
         }
     }
@@ -295,35 +360,55 @@ impl Scheduler {
         }
     }
 
-    async fn tell(self: Arc<Self>, pod: Arc<Pod>, why: String) {
+    async fn tell(self: Arc<Self>, pod: Arc<Pod>, why: String, nomination: Nomination) {
         self.events.warning(&reference(&pod), "FailedScheduling", why.clone());
-        if let Err(status) = self.write_condition(&pod, &why).await
+        if let Err(status) = self.write_failure(&pod, &why, &nomination).await
             && !status.is_not_found()
         {
             tracing::debug!(pod = pod.meta.key(), %status, "a condition was not written");
         }
     }
 
-    async fn write_condition(&self, pod: &Pod, why: &str) -> Result<(), Status> {
+    async fn write_failure(&self, pod: &Pod, why: &str, nomination: &Nomination) -> Result<(), Status> {
         let target = Collection::core("pods").item(&pod.meta.namespace, &pod.meta.name);
         let present = self.client.get(&target).await?;
-        let conditions = present.value().pointer("/status/conditions").cloned().unwrap_or_default();
+        let tree = present.value();
+        let conditions = tree.pointer("/status/conditions").cloned().unwrap_or_default();
         let old = conditions.as_array().and_then(|c| c.iter().find(|c| c["type"] == "PodScheduled")).cloned();
-        if old.as_ref().is_some_and(|c| c["status"] == "False" && c["message"] == why) {
+        let mut status = json!({});
+        let written = tree.pointer("/status/nominatedNodeName").and_then(Value::as_str).unwrap_or_default();
+        match nomination {
+            Nomination::Is(node) if node != written => status["nominatedNodeName"] = node.as_str().into(),
+            Nomination::Ends if !written.is_empty() => status["nominatedNodeName"] = Value::Null,
+            _ => {}
+        }
+        let since = old.as_ref().filter(|c| c["status"] == "False").map(|c| c["lastTransitionTime"].clone());
+        let mut condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
+            "lastTransitionTime": since.unwrap_or_else(now),
+        });
+        if present.meta().generation > 0 {
+            condition["observedGeneration"] = present.meta().generation.into();
+        }
+        let said = |old: &Value| {
+            ["status", "reason", "message", "observedGeneration"]
+                .iter()
+                .all(|key| old[*key] == condition[*key])
+        };
+        if !old.as_ref().is_some_and(said) {
+            status["conditions"] = json!([condition]);
+        }
+        if status.as_object().is_some_and(serde_json::Map::is_empty) {
             return Ok(());
         }
-        let now =
-            jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
-        let since = old.filter(|c| c["status"] == "False").map(|c| c["lastTransitionTime"].clone());
-        let condition = json!({
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
-            "lastTransitionTime": since.unwrap_or_else(|| now.into()),
-        });
-        let patch = Patch::Strategic(
-            json!({"metadata": {"uid": pod.meta.uid}, "status": {"conditions": [condition]}}),
-        );
+        let patch = Patch::Strategic(json!({"metadata": {"uid": pod.meta.uid}, "status": status}));
         self.client.patch(&target.sub("status"), &patch, &WriteOptions::default()).await.map(|_| ())
     }
+}
+
+/// This second, as `metav1.Time` writes it.
+fn now() -> Value {
+    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string().into()
 }
 
 fn alike(a: &Node, b: &Node) -> bool {

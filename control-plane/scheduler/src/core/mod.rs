@@ -1,23 +1,25 @@
 //! Deciding where a pod goes: plain functions of the pod and what is known of the cluster.
 
 pub mod claims;
+pub mod fit;
 pub mod model;
 pub mod plugins;
+pub mod preempt;
 pub mod resources;
 pub mod state;
 
+pub use fit::{Failure, Fits};
 use model::{Node, Pod, Spread};
-use plugins::{filter, interpod, score, spread};
+use plugins::{interpod, score, spread};
 use state::{Cluster, NodeInfo};
-use std::collections::BTreeMap;
 
 /// Where a pod goes, or why nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// To this node.
     Bind(String),
-    /// Nowhere now; the text is what upstream writes into the event and the condition.
-    Unschedulable(String),
+    /// Nowhere now.
+    Unschedulable(Failure),
 }
 
 /// Concerns with their weights (upstream's default profile).
@@ -35,33 +37,36 @@ struct Weights {
 /// Decides. `defaults` are the spread constraints for pods without their own; `turn` settles ties and should
 /// change from call to call.
 pub fn schedule(pod: &Pod, cluster: &Cluster, defaults: &[Spread], turn: usize) -> Decision {
+    let fits = Fits::new(pod, cluster);
     if let Some(why) = pod.needs.blocked() {
-        return Decision::Unschedulable(format!("0/{} nodes are available: {why}.", cluster.nodes().count()));
+        let total = cluster.nodes().count();
+        return Decision::Unschedulable(Failure {
+            total,
+            blocked: Some(why.to_owned()),
+            ..Failure::default()
+        });
     }
-    let hard = spread::Hard::new(pod, cluster);
-    let required = interpod::Required::new(pod, cluster);
+    // Where room was made for it, it goes if it can.
+    let nominated = cluster.nomination(&pod.meta.uid).and_then(|name| cluster.node(name));
+    if let Some((node, info)) = nominated
+        && fits.refusal(node, info, cluster).is_none()
+    {
+        return Decision::Bind(node.name.clone());
+    }
     let mut feasible: Vec<(&Node, &NodeInfo)> = Vec::new();
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut total = 0;
+    let mut failure = Failure::default();
     for (node, info) in cluster.nodes() {
-        total += 1;
-        let mut why = filter::reasons(pod, node, info);
-        if why.is_empty() {
-            why.extend(hard.reason(node));
-        }
-        if why.is_empty() {
-            why.extend(required.reason(node).map(str::to_owned));
-        }
-        if why.is_empty() {
-            feasible.push((node, info));
-        }
-        for reason in why {
-            *reasons.entry(reason).or_insert(0) += 1;
+        failure.total += 1;
+        match fits.refusal(node, info, cluster) {
+            None => feasible.push((node, info)),
+            Some(refusal) => {
+                failure.refused.insert(node.name.clone(), refusal);
+            }
         }
     }
     match best(pod, cluster, defaults, &feasible, turn) {
         Some(node) => Decision::Bind(node.name.clone()),
-        None => Decision::Unschedulable(explain(total, &reasons)),
+        None => Decision::Unschedulable(failure),
     }
 }
 
@@ -89,17 +94,6 @@ fn best<'a>(
     let most = sums.iter().copied().max()?;
     let ties: Vec<&Node> = nodes.iter().zip(&sums).filter(|(_, s)| **s == most).map(|(n, _)| *n).collect();
     Some(ties[turn % ties.len()])
-}
-
-/// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`
-fn explain(total: usize, reasons: &BTreeMap<String, usize>) -> String {
-    let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    parts.sort();
-    if parts.is_empty() {
-        // Upstream says "no nodes available to schedule pods" where there are none at all.
-        return "no nodes available to schedule pods".into();
-    }
-    format!("0/{total} nodes are available: {}.", parts.join(", "))
 }
 
 #[cfg(test)]

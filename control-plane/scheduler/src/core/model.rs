@@ -10,6 +10,11 @@ use skep_api::taint::{Taint, Toleration};
 use skep_api::{LabelSelector, Object, ObjectError};
 use std::collections::BTreeMap;
 
+/// The condition of a pod that goes for the sake of others …
+pub const DISRUPTION_TARGET: &str = "DisruptionTarget";
+/// … and its reason where the scheduler needs room.
+pub const PREEMPTED: &str = "PreemptionByScheduler";
+
 /// Labels, as objects carry them.
 pub type Labels = BTreeMap<Box<str>, Box<str>>;
 
@@ -48,6 +53,14 @@ pub struct Pod {
     pub gated: bool,
     /// Finished pods take nothing.
     pub finished: bool,
+    /// `spec.preemptionPolicy` is not `Never`.
+    pub preempts: bool,
+    /// `status.nominatedNodeName`, empty where no room was made for it.
+    pub nominated: String,
+    /// `status.startTime` in seconds; none while it has not started.
+    pub started: Option<i64>,
+    /// It is going since room was needed for another pod.
+    pub preempted: bool,
     /// Names of its claims.
     pub claims: Vec<String>,
     /// What these ask for; filled in when the pod is tried.
@@ -185,7 +198,8 @@ impl Pod {
     pub fn from_tree(meta: Meta, tree: &Value) -> Self {
         let spec = tree.get("spec").unwrap_or(&Value::Null);
         let namespace = meta.namespace.to_string();
-        let phase = tree.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
+        let status = tree.get("status").unwrap_or(&Value::Null);
+        let phase = text(status, "phase");
         let affinity = spec.get("affinity").unwrap_or(&Value::Null);
         let required = affinity
             .pointer("/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
@@ -227,11 +241,40 @@ impl Pod {
             priority: spec.get("priority").and_then(Value::as_i64).unwrap_or(0),
             scheduler: text(spec, "schedulerName"),
             gated: list(spec, "/schedulingGates").next().is_some(),
-            finished: matches!(phase, "Succeeded" | "Failed"),
+            finished: matches!(phase.as_str(), "Succeeded" | "Failed"),
+            preempts: text(spec, "preemptionPolicy") != "Never",
+            nominated: text(status, "nominatedNodeName"),
+            started: text(status, "startTime").parse().ok().map(jiff::Timestamp::as_second),
+            preempted: meta.deleting()
+                && list(status, "/conditions")
+                    .find(|c| c["type"] == DISRUPTION_TARGET)
+                    .is_some_and(|c| c["status"] == "True" && c["reason"] == PREEMPTED),
             claims: list(spec, "/volumes").filter_map(|volume| claim_of(&meta.name, volume)).collect(),
             needs: Needs::default(),
             meta,
         }
+    }
+
+    /// Whether it says which other pods it wants near or away.
+    pub fn is_particular(&self) -> bool {
+        !(self.affinity.is_empty() && self.anti_affinity.is_empty() && self.preferred_affinity.is_empty())
+    }
+
+    /// Whether this version may be placed where the other could not.
+    pub fn asks_otherwise(&self, other: &Pod) -> bool {
+        self.meta.labels != other.meta.labels
+            || self.tolerations != other.tolerations
+            || self.node_selector != other.node_selector
+            || self.request != other.request
+            || self.required_terms != other.required_terms
+    }
+
+    /// Whether the coming of another pod, or a change of its labels, may be what it waits for.
+    pub fn minds(&self, other: &Pod) -> bool {
+        let same = self.meta.namespace == other.meta.namespace;
+        self.affinity.iter().chain(&self.anti_affinity).any(|term| term.selects(other))
+            || (same && self.spread.iter().any(|c| c.hard && c.selector.matches(&other.meta.labels)))
+            || other.anti_affinity.iter().any(|term| term.selects(self))
     }
 
     /// Whether it waits for this scheduler.

@@ -2,7 +2,7 @@
 
 use super::model::{Node, Pod};
 use super::resources::Resources;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A node with its pods.
@@ -19,14 +19,16 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
-    fn add(&mut self, pod: Arc<Pod>) {
+    /// Counts a pod.
+    pub(super) fn add(&mut self, pod: Arc<Pod>) {
         self.remove(&pod.meta.uid);
         self.requested.add(&pod.request);
         self.scored.add(&scored(&pod));
         self.pods.insert(pod.meta.uid.clone(), pod);
     }
 
-    fn remove(&mut self, uid: &str) {
+    /// Counts a pod no more.
+    pub(super) fn remove(&mut self, uid: &str) {
         if let Some(pod) = self.pods.remove(uid) {
             self.requested.sub(&pod.request);
             self.scored.sub(&scored(&pod));
@@ -46,6 +48,12 @@ pub struct Cluster {
     nodes: BTreeMap<String, NodeInfo>,
     /// Where each pod is counted.
     placed: HashMap<Box<str>, String>,
+    /// Uids of the counted pods that say which other pods they want near or away.
+    particular: BTreeSet<Box<str>>,
+    /// Pods that wait for room that was made for them, by node and uid.
+    nominated: HashMap<String, BTreeMap<Box<str>, Arc<Pod>>>,
+    /// The node of each of these.
+    nominations: HashMap<Box<str>, String>,
 }
 
 impl Cluster {
@@ -57,6 +65,49 @@ impl Cluster {
     /// All pods that are counted somewhere, with their nodes.
     pub fn pods(&self) -> impl Iterator<Item = (&Node, &Arc<Pod>)> {
         self.nodes().flat_map(|(node, info)| info.pods.values().map(move |pod| (node, pod)))
+    }
+
+    /// Those of them that say which other pods they want near or away.
+    pub fn particular(&self) -> impl Iterator<Item = (&Node, &Arc<Pod>)> {
+        self.particular.iter().filter_map(|uid| {
+            let info = self.nodes.get(self.placed.get(uid)?)?;
+            Some((info.node.as_ref()?, info.pods.get(uid)?))
+        })
+    }
+
+    /// One node with its pods.
+    pub fn node(&self, name: &str) -> Option<(&Node, &NodeInfo)> {
+        let info = self.nodes.get(name)?;
+        Some((info.node.as_ref()?, info))
+    }
+
+    /// Takes note that room on a node was made for a pod.
+    pub fn nominate(&mut self, pod: Arc<Pod>, node: &str) {
+        let uid = pod.meta.uid.clone();
+        self.forget_nomination(&uid);
+        self.nominations.insert(uid.clone(), node.to_owned());
+        self.nominated.entry(node.to_owned()).or_default().insert(uid, pod);
+    }
+
+    /// Takes note that a pod waits for no room any more.
+    pub fn forget_nomination(&mut self, uid: &str) {
+        let Some(node) = self.nominations.remove(uid) else { return };
+        if let Some(pods) = self.nominated.get_mut(&node) {
+            pods.remove(uid);
+            if pods.is_empty() {
+                self.nominated.remove(&node);
+            }
+        }
+    }
+
+    /// The node on which room was made for a pod.
+    pub fn nomination(&self, uid: &str) -> Option<&str> {
+        self.nominations.get(uid).map(String::as_str)
+    }
+
+    /// Pods for which room was made on a node.
+    pub fn nominated(&self, node: &str) -> impl Iterator<Item = &Arc<Pod>> {
+        self.nominated.get(node).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Takes note of a node.
@@ -85,12 +136,18 @@ impl Cluster {
             self.remove_pod(&pod.meta.uid);
         }
         self.placed.insert(pod.meta.uid.clone(), pod.node.clone());
+        if pod.is_particular() {
+            self.particular.insert(pod.meta.uid.clone());
+        } else {
+            self.particular.remove(&pod.meta.uid);
+        }
         self.nodes.entry(pod.node.clone()).or_default().add(pod);
     }
 
     /// Counts a pod no more.
     pub fn remove_pod(&mut self, uid: &str) {
         let Some(at) = self.placed.remove(uid) else { return };
+        self.particular.remove(uid);
         if let Some(info) = self.nodes.get_mut(&at) {
             info.remove(uid);
             if info.pods.is_empty() && info.node.is_none() {

@@ -49,6 +49,14 @@ fn place(cluster: &mut Cluster, pod: &Pod, defaults: &[Spread]) -> Decision {
     decision
 }
 
+/// Why it goes nowhere.
+fn why(decision: Decision) -> String {
+    match decision {
+        Decision::Unschedulable(failure) => failure.message(),
+        Decision::Bind(node) => panic!("bound to {node}"),
+    }
+}
+
 fn bind(node: &str) -> Decision {
     Decision::Bind(node.into())
 }
@@ -58,16 +66,14 @@ fn resources_must_fit_and_the_reasons_say_which_do_not() {
     let mut c = cluster(&[node("a", &[], json!({})), node("b", &[], json!({"unschedulable": true}))]);
     assert_eq!(place(&mut c, &pod("p1", cpu("3")), &[]), bind("a"));
     assert_eq!(
-        place(&mut c, &pod("p2", cpu("2")), &[]),
-        Decision::Unschedulable(
-            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.".into()
-        )
+        why(place(&mut c, &pod("p2", cpu("2")), &[])),
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable."
     );
     c.remove_pod("p1");
     assert_eq!(place(&mut c, &pod("p2", cpu("2")), &[]), bind("a"));
     assert_eq!(
-        schedule(&pod("p", cpu("1")), &Cluster::default(), &[], 0),
-        Decision::Unschedulable("no nodes available to schedule pods".into())
+        why(schedule(&pod("p", cpu("1")), &Cluster::default(), &[], 0)),
+        "no nodes available to schedule pods"
     );
 }
 
@@ -78,7 +84,7 @@ fn a_node_takes_only_so_many_pods() {
         assert_eq!(place(&mut c, &pod(&format!("p{n}"), json!({})), &[]), bind("a"));
     }
     let full = place(&mut c, &pod("p10", json!({})), &[]);
-    assert_eq!(full, Decision::Unschedulable("0/1 nodes are available: 1 Too many pods.".into()));
+    assert_eq!(why(full), "0/1 nodes are available: 1 Too many pods.");
 }
 
 #[test]
@@ -89,12 +95,9 @@ fn selectors_taints_and_ports_keep_pods_away() {
     assert_eq!(place(&mut c, &pod("p1", json!({})), &[]), bind("b"));
     let picky = pod("p2", json!({"nodeSelector": {"disk": "ssd"}}));
     assert_eq!(
-        place(&mut c, &picky, &[]),
-        Decision::Unschedulable(
-            "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, \
+        why(place(&mut c, &picky, &[])),
+        "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, \
              1 node(s) had untolerated taint(s)."
-                .into()
-        )
     );
     let spec = json!({"nodeSelector": {"disk": "ssd"}, "tolerations": tolerant});
     assert_eq!(place(&mut c, &pod("p3", spec), &[]), bind("a"));
@@ -142,13 +145,10 @@ fn a_hard_spread_is_kept() {
         "labelSelector": {"matchLabels": {"app": "web"}}}]});
     assert_eq!(place(&mut c, &pod("p1", constraint.clone()), &[]), bind("a"));
     assert_eq!(
-        place(&mut c, &pod("p2", constraint), &[]),
-        Decision::Unschedulable(
-            "0/3 nodes are available: 1 node(s) didn't match pod topology spread constraints, \
+        why(place(&mut c, &pod("p2", constraint), &[])),
+        "0/3 nodes are available: 1 node(s) didn't match pod topology spread constraints, \
              1 node(s) didn't match pod topology spread constraints (missing required label), \
              1 node(s) were unschedulable."
-                .into()
-        )
     );
 }
 
@@ -164,16 +164,12 @@ fn pods_stay_away_from_each_other_both_ways() {
     assert!(matches!(place(&mut c, &pod("p1", alone.clone()), &[]), Decision::Bind(_)));
     assert!(matches!(place(&mut c, &pod("p2", alone.clone()), &[]), Decision::Bind(_)));
     assert_eq!(
-        place(&mut c, &pod("p3", alone), &[]),
-        Decision::Unschedulable(
-            "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.".into()
-        )
+        why(place(&mut c, &pod("p3", alone), &[])),
+        "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules."
     );
     assert_eq!(
-        place(&mut c, &pod("p4", json!({})), &[]),
-        Decision::Unschedulable(
-            "0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules.".into()
-        )
+        why(place(&mut c, &pod("p4", json!({})), &[])),
+        "0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules."
     );
 }
 

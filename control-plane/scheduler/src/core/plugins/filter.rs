@@ -6,20 +6,37 @@ use skep_api::taint::Taint;
 
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
-/// Why a node will not do; none where it will. The reasons are upstream's, which `kubectl describe` shows.
-pub fn reasons(pod: &Pod, node: &Node, info: &NodeInfo) -> Vec<String> {
-    // In upstream's order; the first that objects speaks, except that all missing resources are named.
-    let objections = [unschedulable(pod, node), taints(pod, node), affinity(pod, node), ports(pod, info)];
-    match objections.into_iter().flatten().next() {
-        Some(reason) => vec![reason],
-        None => {
-            let mut missing = resources(pod, node, info);
-            if missing.is_empty() {
-                missing.extend(pod.needs.reason(node).map(str::to_owned));
-            }
-            missing
-        }
+/// Why a node will not do for a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// Upstream's words, which `kubectl describe` shows.
+    pub reasons: Vec<String>,
+    /// Whether it stands however many pods leave the node (`UnschedulableAndUnresolvable`).
+    pub lasting: bool,
+}
+
+impl Refusal {
+    /// One that ends once pods leave.
+    pub fn passing(reason: impl Into<String>) -> Self {
+        Refusal { reasons: vec![reason.into()], lasting: false }
     }
+
+    /// One that no leaving pod ends.
+    pub fn lasting(reason: impl Into<String>) -> Self {
+        Refusal { reasons: vec![reason.into()], lasting: true }
+    }
+}
+
+/// What the node itself, and the pods on it, say to a pod; none where it will do. In upstream's order: the first that
+/// objects speaks, except that all missing resources are named.
+pub fn refusal(pod: &Pod, node: &Node, info: &NodeInfo) -> Option<Refusal> {
+    unschedulable(pod, node)
+        .or_else(|| taints(pod, node))
+        .or_else(|| affinity(pod, node))
+        .map(Refusal::lasting)
+        .or_else(|| ports(pod, info).map(Refusal::passing))
+        .or_else(|| resources(pod, node, info))
+        .or_else(|| pod.needs.reason(node).map(Refusal::lasting))
 }
 
 fn unschedulable(pod: &Pod, node: &Node) -> Option<String> {
@@ -59,15 +76,17 @@ fn ports(pod: &Pod, info: &NodeInfo) -> Option<String> {
     clash.then(|| "node(s) didn't have free ports for the requested pod ports".into())
 }
 
-fn resources(pod: &Pod, node: &Node, info: &NodeInfo) -> Vec<String> {
-    let mut out = Vec::new();
+fn resources(pod: &Pod, node: &Node, info: &NodeInfo) -> Option<Refusal> {
+    let mut out = Refusal::default();
     if i64::try_from(info.pods.len()).unwrap_or(i64::MAX) >= node.allocatable.get("pods") {
-        out.push("Too many pods".to_owned());
+        out.reasons.push("Too many pods".to_owned());
     }
     for (name, want) in pod.request.iter().filter(|(_, want)| *want > 0) {
-        if want > node.allocatable.get(name) - info.requested.get(name) {
-            out.push(format!("Insufficient {name}"));
+        let all = node.allocatable.get(name);
+        if want > all - info.requested.get(name) {
+            out.reasons.push(format!("Insufficient {name}"));
+            out.lasting |= want > all;
         }
     }
-    out
+    (!out.reasons.is_empty()).then_some(out)
 }

@@ -1,8 +1,9 @@
 //! Being near to other pods, or away from them (`InterPodAffinity`).
 
+use super::filter::Refusal;
 use crate::core::model::{Node, Pod, PodTerm};
 use crate::core::state::Cluster;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 type Domain = (String, Box<str>);
 
@@ -10,69 +11,91 @@ fn domain(term: &PodTerm, node: &Node) -> Option<Domain> {
     node.labels.get(term.topology_key.as_str()).map(|value| (term.topology_key.clone(), value.clone()))
 }
 
+type Counts = BTreeMap<Domain, i64>;
+
+fn count(counts: &mut Counts, at: Option<Domain>, by: i64) {
+    let Some(at) = at else { return };
+    let number = counts.get(&at).copied().unwrap_or(0) + by;
+    if number == 0 {
+        counts.remove(&at);
+    } else {
+        counts.insert(at, number);
+    }
+}
+
 /// A pod's required terms, and those of the pods that are there, looked up over the cluster once.
+#[derive(Clone)]
 pub struct Required<'a> {
     pod: &'a Pod,
     /// Domains that pods already there want to themselves.
-    kept_off: BTreeSet<Domain>,
+    kept_off: Counts,
     /// For each term of the pod: the domains where a matching pod is.
-    near: Vec<BTreeSet<Domain>>,
-    away: Vec<BTreeSet<Domain>>,
+    near: Vec<Counts>,
+    away: Vec<Counts>,
 }
 
 impl<'a> Required<'a> {
-    /// Looks.
+    /// Looks. Where the pod itself asks for nothing, only pods with terms of their own are looked at.
     pub fn new(pod: &'a Pod, cluster: &Cluster) -> Self {
-        let mut kept_off = BTreeSet::new();
-        let mut near = vec![BTreeSet::new(); pod.affinity.len()];
-        let mut away = vec![BTreeSet::new(); pod.anti_affinity.len()];
-        for (node, other) in cluster.pods() {
-            kept_off.extend(
-                other.anti_affinity.iter().filter(|t| t.selects(pod)).filter_map(|t| domain(t, node)),
-            );
-            // All terms of an affinity must hold of the same pod (`podMatchesAllAffinityTerms`).
-            if !pod.affinity.is_empty() && pod.affinity.iter().all(|t| t.selects(other)) {
-                for (term, domains) in pod.affinity.iter().zip(&mut near) {
-                    domains.extend(domain(term, node));
-                }
-            }
-            for (term, domains) in pod.anti_affinity.iter().zip(&mut away) {
-                if term.selects(other) {
-                    domains.extend(domain(term, node));
-                }
+        let mut out = Required {
+            pod,
+            kept_off: Counts::new(),
+            near: vec![Counts::new(); pod.affinity.len()],
+            away: vec![Counts::new(); pod.anti_affinity.len()],
+        };
+        if pod.affinity.is_empty() && pod.anti_affinity.is_empty() {
+            cluster.particular().for_each(|(node, other)| out.moved(node, other, 1));
+        } else {
+            cluster.pods().for_each(|(node, other)| out.moved(node, other, 1));
+        }
+        out
+    }
+
+    /// Counts a pod that comes to a node (`by` 1) or leaves it (-1).
+    pub fn moved(&mut self, node: &Node, other: &Pod, by: i64) {
+        let pod = self.pod;
+        for term in other.anti_affinity.iter().filter(|t| t.selects(pod)) {
+            count(&mut self.kept_off, domain(term, node), by);
+        }
+        // All terms of an affinity must hold of the same pod (`podMatchesAllAffinityTerms`).
+        if !pod.affinity.is_empty() && pod.affinity.iter().all(|t| t.selects(other)) {
+            for (term, counts) in pod.affinity.iter().zip(&mut self.near) {
+                count(counts, domain(term, node), by);
             }
         }
-        Required { pod, kept_off, near, away }
+        for (term, counts) in pod.anti_affinity.iter().zip(&mut self.away) {
+            if term.selects(other) {
+                count(counts, domain(term, node), by);
+            }
+        }
     }
 
     /// Why a node will not do; none where it will.
-    pub fn reason(&self, node: &Node) -> Option<&'static str> {
-        if !self.near_enough(node) {
-            return Some("node(s) didn't match pod affinity rules");
+    pub fn refusal(&self, node: &Node) -> Option<Refusal> {
+        if !self.pod.affinity.is_empty() && !self.near_enough(node) {
+            return Some(Refusal::lasting("node(s) didn't match pod affinity rules"));
         }
-        let here = |(term, domains): (&PodTerm, &BTreeSet<Domain>)| {
-            domain(term, node).is_some_and(|d| domains.contains(&d))
-        };
+        let here =
+            |(term, counts): (&PodTerm, &Counts)| domain(term, node).is_some_and(|d| counts.contains_key(&d));
         if self.pod.anti_affinity.iter().zip(&self.away).any(here) {
-            return Some("node(s) didn't match pod anti-affinity rules");
+            return Some(Refusal::passing("node(s) didn't match pod anti-affinity rules"));
         }
         let wanted_alone = self
             .kept_off
-            .iter()
+            .keys()
             .any(|(key, value)| node.labels.get(key.as_str()).is_some_and(|v| v == value));
-        wanted_alone.then_some("node(s) didn't satisfy existing pods anti-affinity rules")
+        wanted_alone.then(|| Refusal::passing("node(s) didn't satisfy existing pods anti-affinity rules"))
     }
 
     fn near_enough(&self, node: &Node) -> bool {
         let terms = &self.pod.affinity;
         let labelled = terms.iter().all(|t| domain(t, node).is_some());
-        let met = |(term, domains): (&PodTerm, &BTreeSet<Domain>)| {
-            domain(term, node).is_some_and(|d| domains.contains(&d))
-        };
+        let met =
+            |(term, counts): (&PodTerm, &Counts)| domain(term, node).is_some_and(|d| counts.contains_key(&d));
         let all = terms.iter().zip(&self.near).all(met);
         // The first pod of a group that is to be near itself may start anywhere.
-        let first = self.near.iter().all(BTreeSet::is_empty) && terms.iter().all(|t| t.selects(self.pod));
-        labelled && (all || (first && !terms.is_empty()))
+        let first = self.near.iter().all(Counts::is_empty) && terms.iter().all(|t| t.selects(self.pod));
+        labelled && (all || first)
     }
 }
 
@@ -84,7 +107,7 @@ pub fn scores(pod: &Pod, cluster: &Cluster, nodes: &[&Node]) -> Vec<i64> {
             *weights.entry(at).or_insert(0) += weight;
         }
     };
-    for (node, other) in cluster.pods() {
+    let mut look = |node: &Node, other: &Pod| {
         for (weight, term) in pod.preferred_affinity.iter().filter(|(_, t)| t.selects(other)) {
             add(term, node, *weight);
         }
@@ -95,6 +118,11 @@ pub fn scores(pod: &Pod, cluster: &Cluster, nodes: &[&Node]) -> Vec<i64> {
         for term in other.affinity.iter().filter(|t| t.selects(pod)) {
             add(term, node, 1);
         }
+    };
+    if pod.preferred_affinity.is_empty() {
+        cluster.particular().for_each(|(node, other)| look(node, other));
+    } else {
+        cluster.pods().for_each(|(node, other)| look(node, other));
     }
     if weights.is_empty() {
         return vec![0; nodes.len()];

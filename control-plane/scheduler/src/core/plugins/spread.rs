@@ -1,6 +1,6 @@
 //! Spreading over domains (`PodTopologySpread`, KEP-895).
 
-use super::filter::{allows, untolerated};
+use super::filter::{Refusal, allows, untolerated};
 use crate::core::model::{Node, Pod, Spread};
 use crate::core::state::{Cluster, NodeInfo};
 use skep_api::LabelSelector;
@@ -25,18 +25,21 @@ pub fn default_constraints(selector: LabelSelector) -> Vec<Spread> {
 }
 
 /// Matching pods in each domain of a constraint.
+#[derive(Clone)]
 struct Counts<'a> {
     constraint: &'a Spread,
     domains: BTreeMap<String, i64>,
 }
 
+fn counts(pod: &Pod, constraint: &Spread, other: &Pod) -> bool {
+    other.meta.namespace == pod.meta.namespace
+        && !other.meta.deleting()
+        && constraint.selector.matches(&other.meta.labels)
+}
+
 fn matching(pod: &Pod, constraint: &Spread, info: &NodeInfo) -> i64 {
-    let counts = |p: &&std::sync::Arc<Pod>| {
-        p.meta.namespace == pod.meta.namespace
-            && !p.meta.deleting()
-            && constraint.selector.matches(&p.meta.labels)
-    };
-    i64::try_from(info.pods.values().filter(counts).count()).unwrap_or(i64::MAX)
+    let number = info.pods.values().filter(|other| counts(pod, constraint, other)).count();
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn included(pod: &Pod, constraint: &Spread, node: &Node) -> bool {
@@ -44,7 +47,12 @@ fn included(pod: &Pod, constraint: &Spread, node: &Node) -> bool {
         && (!constraint.honor_taints || untolerated(pod, node).is_none())
 }
 
+fn complete(constraints: &[&Spread], node: &Node) -> bool {
+    constraints.iter().all(|c| node.labels.contains_key(c.topology_key.as_str()))
+}
+
 /// The constraints of a pod, counted over the cluster once and asked of each node.
+#[derive(Clone)]
 pub struct Hard<'a> {
     pod: &'a Pod,
     counts: Vec<Counts<'a>>,
@@ -55,7 +63,7 @@ impl<'a> Hard<'a> {
     pub fn new(pod: &'a Pod, cluster: &Cluster) -> Self {
         let hard: Vec<&Spread> = pod.spread.iter().filter(|c| c.hard).collect();
         // A node counts only where it has all the labels that the constraints speak of.
-        let complete = |node: &Node| hard.iter().all(|c| node.labels.contains_key(c.topology_key.as_str()));
+        let complete = |node: &Node| complete(&hard, node);
         let counts = hard.iter().map(|constraint| {
             let mut domains = BTreeMap::new();
             for (node, info) in cluster.nodes().filter(|(n, _)| complete(n) && included(pod, constraint, n)) {
@@ -69,18 +77,35 @@ impl<'a> Hard<'a> {
         Hard { pod, counts }
     }
 
+    /// Counts a pod that comes to a node (`by` 1) or leaves it (-1).
+    pub fn moved(&mut self, node: &Node, other: &Pod, by: i64) {
+        if self.counts.is_empty() {
+            return;
+        }
+        let all: Vec<&Spread> = self.counts.iter().map(|c| c.constraint).collect();
+        if !complete(&all, node) {
+            return;
+        }
+        for Counts { constraint, domains } in &mut self.counts {
+            let Some(domain) = node.labels.get(constraint.topology_key.as_str()) else { continue };
+            if included(self.pod, constraint, node) && counts(self.pod, constraint, other) {
+                *domains.entry(domain.to_string()).or_insert(0) += by;
+            }
+        }
+    }
+
     /// Why a node would make the spread uneven; none where it would not.
-    pub fn reason(&self, node: &Node) -> Option<String> {
+    pub fn refusal(&self, node: &Node) -> Option<Refusal> {
         for Counts { constraint, domains } in &self.counts {
             let Some(domain) = node.labels.get(constraint.topology_key.as_str()) else {
-                return Some(format!("{MISMATCH} (missing required label)"));
+                return Some(Refusal::lasting(format!("{MISMATCH} (missing required label)")));
             };
             let few = constraint.min_domains.is_some_and(|min| domains.len() < min);
             let least = if few { 0 } else { domains.values().copied().min().unwrap_or(0) };
             let own = i64::from(constraint.selector.matches(&self.pod.meta.labels));
             let here = domains.get(&**domain).copied().unwrap_or(0);
             if here + own - least > constraint.max_skew {
-                return Some(MISMATCH.into());
+                return Some(Refusal::passing(MISMATCH));
             }
         }
         None
@@ -96,8 +121,7 @@ pub fn scores(pod: &Pod, defaults: &[Spread], cluster: &Cluster, nodes: &[&Node]
         return vec![0; nodes.len()];
     }
     // A pod's own constraints pass over nodes without the label; the defaults do not ask for it.
-    let complete =
-        |node: &Node| !asked || constraints.iter().all(|c| node.labels.contains_key(c.topology_key.as_str()));
+    let complete = |node: &Node| !asked || complete(&constraints, node);
     let mut raw = vec![0f64; nodes.len()];
     for constraint in &constraints {
         let mut domains: BTreeMap<&str, i64> = BTreeMap::new();
