@@ -3,19 +3,19 @@
 
 use crate::Context;
 use crate::endpointslice::feed_services_of_pods;
-use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed_self, work};
+use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, feed_self, work};
 use crate::services::{Service, addresses, target_ref};
+use crate::subsets::{self, Subset, repack, truncate};
 use crate::views::{self, Pod};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use skep_api::Status;
+use skep_api::{Object, Status};
 use skep_client::{Client, Collection, DeleteOptions, Informer, WriteOptions, typed};
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 const MANAGED_BY: (&str, &str) = ("endpoints.kubernetes.io/managed-by", "endpoint-controller");
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
-/// No object lists more addresses.
-const MAX: usize = 1000;
 
 struct Controller {
     client: Arc<dyn Client>,
@@ -23,6 +23,8 @@ struct Controller {
     endpoints: Informer,
     pods: Informer,
     writes: OwnWrites,
+    /// Services that were seen to go: their Endpoints go too, whoever wrote them.
+    gone: Arc<Mutex<HashSet<Key>>>,
 }
 
 /// Starts the controller.
@@ -34,9 +36,17 @@ pub(crate) fn start(context: &Context) {
         endpoints: informers.endpoints.clone(),
         pods: informers.pods.clone(),
         writes: OwnWrites::default(),
+        gone: Arc::default(),
     });
     let queue = Queue::default();
-    feed_self(&controller.services, &queue);
+    let gone = controller.gone.clone();
+    feed(&controller.services, &queue, move |change| {
+        let key = change.latest().map(|service| Key::of(service));
+        if change.new.is_none() {
+            gone.lock().extend(key.clone());
+        }
+        key.into_iter().collect()
+    });
     feed_self(&controller.endpoints, &queue);
     feed_services_of_pods(&controller.pods, &controller.services, &queue);
     work("endpoints", &queue, 5, move |key| {
@@ -53,18 +63,17 @@ impl Controller {
         let endpoints = Collection::core("endpoints").within(&*key.namespace);
         let present = self.endpoints.get(&key.namespace, &key.name);
         let Some(object) = self.services.get(&key.namespace, &key.name) else {
+            let gone = self.gone.lock().contains(key);
             let ours =
-                present.filter(|e| e.meta().labels.get(MANAGED_BY.0).is_some_and(|m| **m == *MANAGED_BY.1));
-            if ours.is_some() {
-                ignore_missing(
-                    self.client
-                        .delete(&endpoints.object(&*key.name), &DeleteOptions::default())
-                        .await
-                        .map(|_| ()),
-                )?;
+                |e: &Arc<Object>| e.meta().labels.get(MANAGED_BY.0).is_some_and(|m| **m == *MANAGED_BY.1);
+            if present.is_some_and(|present| gone || ours(&present)) {
+                let target = endpoints.object(&*key.name);
+                ignore_missing(self.client.delete(&target, &DeleteOptions::default()).await.map(|_| ()))?;
             }
+            self.gone.lock().remove(key);
             return Ok(None);
         };
+        self.gone.lock().remove(key);
         let service: Service = typed::decode(&object)?;
         if service.selector().is_none() {
             return Ok(None);
@@ -89,7 +98,7 @@ fn ignore_missing(result: Result<(), Status>) -> Result<(), Status> {
 
 /// The object as it should be; `None` where it is so.
 fn wanted(service: &Service, pods: &[Pod], old: Option<&Value>) -> Option<Value> {
-    let (subsets, cut) = subsets(service, pods);
+    let (new, cut) = subsets(service, pods);
     let mut labels = service.labels();
     labels.insert(MANAGED_BY.0.into(), MANAGED_BY.1.into());
     let labels = Value::Object(labels);
@@ -107,33 +116,27 @@ fn wanted(service: &Service, pods: &[Pod], old: Option<&Value>) -> Option<Value>
             tree["metadata"].as_object_mut()?.remove("annotations");
         }
     }
-    if subsets.is_empty() {
+    // Where only the order differs nothing is written.
+    if repack(&subsets::read(&tree)) != repack(&subsets::read(&json!({"subsets": new}))) {
+        tree["subsets"] = new.into();
+    }
+    if tree["subsets"].as_array().is_none_or(Vec::is_empty) {
         tree.as_object_mut()?.remove("subsets");
-    } else {
-        tree["subsets"] = subsets.into();
     }
     (old != Some(&tree)).then_some(tree)
 }
 
-/// Addresses, grouped by the ports they answer on; whether some had to be left out.
+/// Addresses with the ports they answer on; whether some had to be left out.
 fn subsets(service: &Service, pods: &[Pod]) -> (Vec<Value>, bool) {
-    let family = service.spec.ip_families.first().map_or("IPv4", String::as_str);
-    let mut groups: BTreeMap<String, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
-    let mut room = MAX;
-    let mut cut = false;
+    let family = service.family();
     let shown =
         |p: &&Pod| !p.is_finished() && (!p.meta().deleting() || service.spec.publish_not_ready_addresses);
-    for pod in pods.iter().filter(shown) {
-        let Some(ip) = addresses(pod, family).into_iter().next() else { continue };
+    let one = |pod: &Pod| -> Option<Subset> {
+        let ip = addresses(pod, family).into_iter().next()?;
         let ports = service.ports_of(pod);
         if ports.is_empty() && !(service.spec.ports.is_empty() && service.headless()) {
-            continue;
+            return None;
         }
-        if room == 0 {
-            cut = true;
-            continue;
-        }
-        room -= 1;
         let mut address = json!({"ip": ip, "targetRef": target_ref(pod)});
         if !pod.spec.node_name.is_empty() {
             address["nodeName"] = pod.spec.node_name.as_str().into();
@@ -141,37 +144,25 @@ fn subsets(service: &Service, pods: &[Pod]) -> (Vec<Value>, bool) {
         if let Some(hostname) = service.hostname(pod) {
             address["hostname"] = hostname.into();
         }
-        let group = groups.entry(endpoint_ports(ports).to_string()).or_default();
-        if pod.is_ready() || service.spec.publish_not_ready_addresses {
-            group.0.push(address);
-        } else {
-            group.1.push(address);
-        }
-    }
-    let out = groups.into_iter().map(|(ports, (ready, not_ready))| {
-        let mut subset = json!({});
-        for (key, mut list) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
-            if !list.is_empty() {
-                list.sort_by_key(|a| a["ip"].to_string());
-                subset[key] = list.into();
-            }
-        }
-        if ports != "[]" {
-            subset["ports"] = serde_json::from_str(&ports).unwrap_or_default();
-        }
-        subset
-    });
-    (out.collect(), cut)
+        let mut out = Subset { ports: endpoint_ports(ports), ..Subset::default() };
+        let open = pod.is_ready() || service.spec.publish_not_ready_addresses;
+        if open { &mut out.ready } else { &mut out.not_ready }.push(address);
+        Some(out)
+    };
+    let all: Vec<Subset> = pods.iter().filter(shown).filter_map(one).collect();
+    let mut packed = repack(&all);
+    let cut = truncate(&mut packed);
+    (packed.into_iter().map(Subset::value).collect(), cut)
 }
 
 /// Ports as Endpoints write them: an empty name is left out.
-fn endpoint_ports(mut ports: Vec<Value>) -> Value {
+fn endpoint_ports(mut ports: Vec<Value>) -> Vec<Value> {
     for port in ports.iter_mut().filter_map(Value::as_object_mut) {
         if port.get("name").is_some_and(|n| n == "") {
             port.remove("name");
         }
     }
-    ports.into()
+    ports
 }
 
 #[cfg(test)]

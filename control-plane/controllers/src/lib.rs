@@ -25,6 +25,7 @@ mod replicaset;
 mod runtime;
 mod services;
 mod statefulset;
+mod subsets;
 mod tokens;
 mod views;
 mod volume;
@@ -171,6 +172,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     disruption::start(&context);
     endpointslice::start(&context);
     endpoints::start(&context);
+    endpointslice::mirroring::start(&context);
     namespace::start(&context);
     nodes::ipam::start(&context);
     nodes::health::start(&context);

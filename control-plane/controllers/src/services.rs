@@ -30,6 +30,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) cluster_ip: String,
     pub(crate) ip_families: Vec<String>,
     pub(crate) publish_not_ready_addresses: bool,
+    pub(crate) traffic_distribution: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -51,6 +52,12 @@ impl Service {
     pub(crate) fn selects(&self, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
         self.selector()
             .is_some_and(|s| s.iter().all(|(k, v)| labels.get(k.as_str()).is_some_and(|l| **l == **v)))
+    }
+
+    /// The family that Endpoints are of: the Service's first, or that of its address.
+    pub(crate) fn family(&self) -> &str {
+        let by_address = || if self.spec.cluster_ip.contains(':') { "IPv6" } else { "IPv4" };
+        self.spec.ip_families.first().map_or_else(by_address, String::as_str)
     }
 
     pub(crate) fn headless(&self) -> bool {

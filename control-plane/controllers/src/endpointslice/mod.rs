@@ -1,19 +1,24 @@
 //! Keeps the EndpointSlices of Services that have a selector.
 
+mod mirror;
+pub(crate) mod mirroring;
 mod plan;
 
 use crate::Context;
 use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, feed_self, work};
 use crate::services::Service;
 use crate::views;
-use plan::{MANAGED_BY, Slice, Zones, plan};
-use skep_api::Object;
+use plan::{MANAGED_BY, Plan, Slice, Zones, lost, plan};
+use skep_api::{Object, Status};
 use skep_client::{Change, Client, Collection, DeleteOptions, Informer, WriteOptions, typed};
 use std::sync::Arc;
+use std::time::Duration;
 
 const SERVICE: &str = "kubernetes.io/service-name";
 const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// When a Service is looked at again that has a pod on a node that is not known yet.
+const NODE_RETRY: Duration = Duration::from_secs(1);
 
 struct Controller {
     client: Arc<dyn Client>,
@@ -38,12 +43,7 @@ pub(crate) fn start(context: &Context) {
     let queue = Queue::default();
     feed_self(&controller.services, &queue);
     feed_services_of_pods(&controller.pods, &controller.services, &queue);
-    feed(&controller.slices, &queue, |change| {
-        let slice =
-            change.latest().filter(|s| s.meta().labels.get(MANAGER).is_some_and(|m| **m == *MANAGED_BY));
-        let service = slice.and_then(|s| Some(Key::new(&s.meta().namespace, s.meta().labels.get(SERVICE)?)));
-        service.into_iter().collect()
-    });
+    feed_services_of_slices(&controller.slices, &queue, MANAGED_BY);
     work("endpointslice", &queue, 5, move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
@@ -73,42 +73,60 @@ impl Controller {
         let service: Service = typed::decode(&object)?;
         let near = self.pods.namespace(&key.namespace);
         let pods = views::pods(near.into_iter().filter(|pod| service.selects(&pod.meta().labels)));
-        let plan = plan(&service, &pods, &self.own_slices(key), &self.zones());
-        let slices = Collection::of("discovery.k8s.io", "v1", "endpointslices").within(&*key.namespace);
-        let options = WriteOptions::default();
-        // What is new is written before anything is taken away, so that no backend is missing in between.
-        for tree in plan.create {
-            let written = self.client.create(&slices, tree, &options).await?;
-            self.writes.note(key, written.revision());
-        }
-        for (name, tree) in plan.update {
-            let written = self.client.update(&slices.object(name), tree, &options).await?;
-            self.writes.note(key, written.revision());
-        }
-        for name in plan.delete {
-            match self.client.delete(&slices.object(name), &DeleteOptions::default()).await {
-                Err(status) if !status.is_not_found() => return Err(status),
-                _ => {}
-            }
-        }
-        Ok(None)
-    }
-
-    fn own_slices(&self, key: &Key) -> Vec<Slice> {
-        let own = self.slices.namespace(&key.namespace).into_iter().filter(|slice| {
-            let labels = &slice.meta().labels;
-            labels.get(SERVICE).is_some_and(|s| **s == *key.name)
-                && labels.get(MANAGER).is_some_and(|m| **m == *MANAGED_BY)
-                && !slice.meta().deleting()
-        });
-        own.map(|slice| Slice { name: slice.meta().name.to_string(), tree: slice.value() }).collect()
+        let zones = self.zones();
+        let plan = plan(&service, &pods, &slices_of(&self.slices, key, MANAGED_BY), &zones);
+        carry_out(&*self.client, key, plan, &self.writes).await?;
+        let waits = pods.iter().any(|pod| !pod.is_finished() && lost(&service, pod, &zones));
+        Ok(waits.then_some(NODE_RETRY))
     }
 
     fn zones(&self) -> Zones {
         let nodes = self.nodes.list();
         let zoned = nodes
             .iter()
-            .filter_map(|n| Some((n.meta().name.to_string(), n.meta().labels.get(ZONE)?.to_string())));
+            .map(|n| (n.meta().name.to_string(), n.meta().labels.get(ZONE).map(|zone| zone.to_string())));
         zoned.collect()
     }
+}
+
+/// The slices of a Service that a controller has made.
+fn slices_of(slices: &Informer, key: &Key, manager: &str) -> Vec<Slice> {
+    let own = slices.namespace(&key.namespace).into_iter().filter(|slice| {
+        let labels = &slice.meta().labels;
+        labels.get(SERVICE).is_some_and(|s| **s == *key.name)
+            && labels.get(MANAGER).is_some_and(|m| **m == *manager)
+            && !slice.meta().deleting()
+    });
+    own.map(|slice| Slice { name: slice.meta().name.to_string(), tree: slice.value() }).collect()
+}
+
+/// Adds the Service of each slice of a controller that changes.
+fn feed_services_of_slices(slices: &Informer, queue: &Queue, manager: &'static str) {
+    feed(slices, queue, move |change| {
+        let slice = change.latest().filter(|s| s.meta().labels.get(MANAGER).is_some_and(|m| **m == *manager));
+        let service = slice.and_then(|s| Some(Key::new(&s.meta().namespace, s.meta().labels.get(SERVICE)?)));
+        service.into_iter().collect()
+    });
+}
+
+/// Writes what a plan says.
+async fn carry_out(client: &dyn Client, key: &Key, plan: Plan, writes: &OwnWrites) -> Result<(), Status> {
+    let slices = Collection::of("discovery.k8s.io", "v1", "endpointslices").within(&*key.namespace);
+    let options = WriteOptions::default();
+    // What is new is written before anything is taken away, so that no backend is missing in between.
+    for tree in plan.create {
+        let written = client.create(&slices, tree, &options).await?;
+        writes.note(key, written.revision());
+    }
+    for (name, tree) in plan.update {
+        let written = client.update(&slices.object(name), tree, &options).await?;
+        writes.note(key, written.revision());
+    }
+    for name in plan.delete {
+        match client.delete(&slices.object(name), &DeleteOptions::default()).await {
+            Err(status) if !status.is_not_found() => return Err(status),
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -24,11 +24,11 @@ pub(super) struct Plan {
     pub(super) delete: Vec<String>,
 }
 
-/// The zone of a node, where it has one.
-pub(super) type Zones = HashMap<String, String>;
+/// The nodes there are, each with its zone, where it has one.
+pub(super) type Zones = HashMap<String, Option<String>>;
 
 /// One group of endpoints: a family and a set of ports.
-type Group = (String, String);
+pub(super) type Group = (String, String);
 
 /// Decides. Endpoints stay in the slice they are in; what has room is filled before a slice is added.
 pub(super) fn plan(service: &Service, pods: &[Pod], slices: &[Slice], zones: &Zones) -> Plan {
@@ -40,6 +40,11 @@ pub(super) fn plan(service: &Service, pods: &[Pod], slices: &[Slice], zones: &Zo
     let mut left = wanted.clone();
     let mut kept: Vec<(&Slice, Group, Vec<Value>)> = Vec::new();
     for slice in slices {
+        // One of a Service that had this name before, and which goes with it.
+        if !owned(slice, service) {
+            out.delete.push(slice.name.clone());
+            continue;
+        }
         let group = group_of(&slice.tree);
         let Some(mine) = left.get_mut(&group) else {
             out.delete.push(slice.name.clone());
@@ -90,6 +95,19 @@ pub(super) fn plan(service: &Service, pods: &[Pod], slices: &[Slice], zones: &Zo
     out
 }
 
+fn owned(slice: &Slice, service: &Service) -> bool {
+    let owners = slice.tree.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners
+        .into_iter()
+        .flatten()
+        .any(|owner| owner["uid"] == *service.metadata.uid && owner["kind"] == "Service")
+}
+
+/// Whether a pod's node is not known, so that it waits to become an endpoint.
+pub(super) fn lost(service: &Service, pod: &Pod, zones: &Zones) -> bool {
+    !service.spec.publish_not_ready_addresses && !zones.contains_key(&pod.spec.node_name)
+}
+
 /// The endpoints that should be, by family and ports; a family without any has an empty group.
 fn wanted(service: &Service, pods: &[Pod], zones: &Zones) -> BTreeMap<Group, BTreeMap<String, Value>> {
     let mut out: BTreeMap<Group, BTreeMap<String, Value>> = BTreeMap::new();
@@ -101,7 +119,7 @@ fn wanted(service: &Service, pods: &[Pod], zones: &Zones) -> BTreeMap<Group, BTr
         let mut any = false;
         for pod in pods.iter().filter(|p| service.selects(&p.meta().labels) && !p.is_finished()) {
             let addresses = addresses(pod, &family);
-            if addresses.is_empty() {
+            if addresses.is_empty() || lost(service, pod, zones) {
                 continue;
             }
             any = true;
@@ -127,8 +145,12 @@ fn endpoint(service: &Service, pod: &Pod, addresses: &[String], zones: &Zones) -
     if !pod.spec.node_name.is_empty() {
         out["nodeName"] = pod.spec.node_name.as_str().into();
     }
-    if let Some(zone) = zones.get(&pod.spec.node_name) {
-        out["zone"] = zone.as_str().into();
+    let zone = zones.get(&pod.spec.node_name).and_then(Option::as_deref);
+    if let Some(zone) = zone {
+        out["zone"] = zone.into();
+    }
+    if let Some(hints) = hints(service, pod, zone).filter(|_| ready) {
+        out["hints"] = hints;
     }
     if let Some(hostname) = service.hostname(pod) {
         out["hostname"] = hostname.into();
@@ -136,19 +158,36 @@ fn endpoint(service: &Service, pod: &Pod, addresses: &[String], zones: &Zones) -
     out
 }
 
+/// Where clients of a ready endpoint should be, if the Service keeps its traffic near (KEP-4444, KEP-3015).
+fn hints(service: &Service, pod: &Pod, zone: Option<&str>) -> Option<Value> {
+    let same_node = match service.spec.traffic_distribution.as_deref()? {
+        "PreferClose" | "PreferSameZone" => false,
+        "PreferSameNode" => true,
+        _ => return None,
+    };
+    let mut out = serde_json::Map::new();
+    if let Some(zone) = zone {
+        out.insert("forZones".into(), json!([{"name": zone}]));
+    }
+    if same_node && !pod.spec.node_name.is_empty() {
+        out.insert("forNodes".into(), json!([{"name": pod.spec.node_name}]));
+    }
+    (!out.is_empty()).then_some(Value::Object(out))
+}
+
 /// What makes an endpoint the same one: its pod and its addresses.
-fn identity(endpoint: &Value) -> String {
+pub(super) fn identity(endpoint: &Value) -> String {
     format!("{}|{}", endpoint["targetRef"]["uid"].as_str().unwrap_or_default(), endpoint["addresses"])
 }
 
-fn group_of(slice: &Value) -> Group {
+pub(super) fn group_of(slice: &Value) -> Group {
     let family = slice["addressType"].as_str().unwrap_or_default().to_owned();
     let ports = slice["ports"].as_array().cloned().unwrap_or_default();
     (family, Value::from(ports).to_string())
 }
 
 /// Equal, where an absent or null list is an empty one.
-fn alike(a: &Value, b: &Value) -> bool {
+pub(super) fn alike(a: &Value, b: &Value) -> bool {
     let empty = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
     a == b || (empty(a) && empty(b))
 }
@@ -199,6 +238,11 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
+    /// The node of the pods, in no zone.
+    fn nodes() -> Zones {
+        Zones::from([("n1".into(), None)])
+    }
+
     fn made(plan: &Plan) -> Vec<Slice> {
         let named = plan.create.iter().enumerate();
         named.map(|(n, tree)| Slice { name: format!("s-{n}"), tree: tree.clone() }).collect()
@@ -207,7 +251,7 @@ mod tests {
     #[test]
     fn conditions_follow_readiness_and_deletion() {
         let pods = [pod(1, true, false), pod(2, false, false), pod(3, true, true)];
-        let plan = plan(&service(&[]), &pods, &[], &Zones::from([("n1".into(), "z".into())]));
+        let plan = plan(&service(&[]), &pods, &[], &Zones::from([("n1".into(), Some("z".into()))]));
         let slice = &plan.create[0];
         let conditions: Vec<_> =
             slice["endpoints"].as_array().unwrap().iter().map(|e| &e["conditions"]).collect();
@@ -223,24 +267,24 @@ mod tests {
         assert_eq!(slice["endpoints"][0]["zone"], "z");
         assert_eq!(slice["metadata"]["labels"]["kubernetes.io/service-name"], "s");
         let open = service(&[("publishNotReadyAddresses", true.into())]);
-        let plan = super::plan(&open, &pods, &[], &Zones::new());
+        let plan = super::plan(&open, &pods, &[], &nodes());
         assert_eq!(plan.create[0]["endpoints"][1]["conditions"]["ready"], true);
     }
 
     #[test]
     fn nothing_is_written_where_nothing_changed() {
         let pods = [pod(1, true, false)];
-        let first = plan(&service(&[]), &pods, &[], &Zones::new());
-        assert_eq!(plan(&service(&[]), &pods, &made(&first), &Zones::new()), Plan::default());
-        let empty = plan(&service(&[]), &[], &[], &Zones::new());
+        let first = plan(&service(&[]), &pods, &[], &nodes());
+        assert_eq!(plan(&service(&[]), &pods, &made(&first), &nodes()), Plan::default());
+        let empty = plan(&service(&[]), &[], &[], &nodes());
         assert_eq!(empty.create.len(), 1, "a Service without pods has one empty slice");
-        assert_eq!(plan(&service(&[]), &[], &made(&empty), &Zones::new()), Plan::default());
+        assert_eq!(plan(&service(&[]), &[], &made(&empty), &nodes()), Plan::default());
     }
 
     #[test]
     fn slices_are_filled_and_endpoints_stay_where_they_are() {
         let pods: Vec<Pod> = (0..250).map(|n| pod(n, true, false)).collect();
-        let first = plan(&service(&[]), &pods, &[], &Zones::new());
+        let first = plan(&service(&[]), &pods, &[], &nodes());
         assert_eq!(
             first.create.iter().map(|s| s["endpoints"].as_array().unwrap().len()).collect::<Vec<_>>(),
             [100, 100, 50]
@@ -249,22 +293,64 @@ mod tests {
         // One pod goes and two come: one slice loses one and is filled again, another takes the rest.
         let mut changed = pods[1..].to_vec();
         changed.extend([pod(300, true, false), pod(301, true, false)]);
-        let second = plan(&service(&[]), &changed, &slices, &Zones::new());
+        let second = plan(&service(&[]), &changed, &slices, &nodes());
         assert!(second.create.is_empty() && second.delete.is_empty());
         assert!(second.update.len() <= 2, "{} slices written", second.update.len());
     }
 
     #[test]
     fn the_last_pod_leaves_a_placeholder() {
-        let first = plan(&service(&[]), &[pod(1, true, false)], &[], &Zones::new());
-        let second = plan(&service(&[]), &[], &made(&first), &Zones::new());
+        let first = plan(&service(&[]), &[pod(1, true, false)], &[], &nodes());
+        let second = plan(&service(&[]), &[], &made(&first), &nodes());
         assert_eq!(second.create.len(), 1);
         assert_eq!(second.delete, ["s-0"]);
     }
 
     #[test]
+    fn a_pod_of_an_unknown_node_waits_unless_it_is_published_in_any_case() {
+        let pods = [pod(1, true, false)];
+        assert_eq!(plan(&service(&[]), &pods, &[], &Zones::new()).create[0]["endpoints"], json!([]));
+        let open = service(&[("publishNotReadyAddresses", true.into())]);
+        let plan = plan(&open, &pods, &[], &Zones::new());
+        assert_eq!(plan.create[0]["endpoints"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn ready_endpoints_carry_hints_where_traffic_stays_near() {
+        let pods = [pod(1, true, false), pod(2, false, false)];
+        let zones = Zones::from([("n1".into(), Some("z".into()))]);
+        let hints = |distribution: &str, zones: &Zones| {
+            let plan = plan(&service(&[("trafficDistribution", distribution.into())]), &pods, &[], zones);
+            let endpoints = plan.create[0]["endpoints"].as_array().unwrap().clone();
+            assert_eq!(endpoints[1]["hints"], Value::Null);
+            endpoints[0]["hints"].clone()
+        };
+        let zone = json!({"forZones": [{"name": "z"}]});
+        assert_eq!(hints("PreferClose", &zones), zone);
+        assert_eq!(hints("PreferSameZone", &zones), zone);
+        assert_eq!(hints("PreferSameZone", &nodes()), Value::Null);
+        let both = json!({"forZones": [{"name": "z"}], "forNodes": [{"name": "n1"}]});
+        assert_eq!(hints("PreferSameNode", &zones), both);
+        assert_eq!(hints("PreferSameNode", &nodes()), json!({"forNodes": [{"name": "n1"}]}));
+        // Hints go when the wish does.
+        let near = service(&[("trafficDistribution", "PreferClose".into())]);
+        let first = plan(&near, &pods, &[], &zones);
+        let second = plan(&service(&[]), &pods, &made(&first), &zones);
+        assert_eq!(second.update[0].1["endpoints"][0]["hints"], Value::Null);
+    }
+
+    #[test]
+    fn slices_of_an_earlier_service_of_the_name_go() {
+        let pods = [pod(1, true, false)];
+        let mut old = made(&plan(&service(&[]), &pods, &[], &nodes()));
+        old[0].tree["metadata"]["ownerReferences"][0]["uid"] = "earlier".into();
+        let second = plan(&service(&[]), &pods, &old, &nodes());
+        assert_eq!((second.create.len(), second.delete), (1, vec!["s-0".to_owned()]));
+    }
+
+    #[test]
     fn without_a_selector_the_slices_are_somebody_elses() {
         let none = service(&[("selector", Value::Null)]);
-        assert_eq!(plan(&none, &[pod(1, true, false)], &[], &Zones::new()), Plan::default());
+        assert_eq!(plan(&none, &[pod(1, true, false)], &[], &nodes()), Plan::default());
     }
 }
