@@ -3,7 +3,9 @@
 use crate::authority::Keyring;
 use crate::flags::Serve;
 use anyhow::Context;
+use serde_json::Value;
 use skep_api::kinds::ResourceTable;
+use skep_api::kinds::component::component;
 use skep_apiserver::admission::BuiltIn;
 use skep_apiserver::alloc::{Cidr, Services};
 use skep_apiserver::auth::{Authn, jwt::Keys, token::TokenRequests};
@@ -11,6 +13,7 @@ use skep_apiserver::authz::{self, Rbac};
 use skep_apiserver::cache::Caches;
 use skep_apiserver::dial::Dialer;
 use skep_apiserver::endpoints::{Check, Endpoints};
+use skep_apiserver::hooks::Source;
 use skep_apiserver::pki::{self, Pki, ServingNames};
 use skep_apiserver::{ApiServer, Handlers, Limits, Parts, UserInfo, bootstrap, custom, discovery, tls};
 use skep_client::{Client, Collection};
@@ -66,6 +69,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         "token",
         Arc::new(TokenRequests { keys: keys.clone(), caches: caches.clone() }),
     );
+    handlers.source("", "componentstatuses", Arc::new(health.clone()));
     skep_apiserver::reviews::register(&mut handlers, &authn, &rbac);
     skep_apiserver::nodes::register(
         &mut handlers,
@@ -144,6 +148,7 @@ async fn start_rooms(
         tokio::time::sleep(RETRY).await;
     }
     health.bootstrapped.store(true, Ordering::Relaxed);
+    tokio::spawn(skep_apiserver::flows::keep(client.clone()));
     tokio::spawn(skep_apiserver::apiservices::keep(client, server.registry().caches().clone()));
     let clients = server.clone();
     let client_for = move |name: &'static str| -> Arc<dyn Client> { clients.local_client(controller(name)) };
@@ -270,6 +275,19 @@ impl Default for Health {
 fn check(name: &'static str, flag: &Arc<AtomicBool>, good: bool, why: &'static str) -> Check {
     let flag = flag.clone();
     (name, Arc::new(move || (flag.load(Ordering::Relaxed) != good).then(|| why.to_owned())))
+}
+
+impl Source for Health {
+    /// The parts that run in this process, under the names of upstream's.
+    fn objects(&self) -> Vec<Value> {
+        let trouble = |flag: &AtomicBool, why: &'static str| (!flag.load(Ordering::Relaxed)).then_some(why);
+        let running = || trouble(&self.bootstrapped, "it waits for the objects that a cluster starts with");
+        vec![
+            component("controller-manager", running()),
+            component("etcd-0", trouble(&self.store, "the store does not answer")),
+            component("scheduler", running()),
+        ]
+    }
 }
 
 impl Health {

@@ -376,8 +376,6 @@ pub struct CustomRow {
     pub announced: bool,
     /// Whether it is being deleted.
     pub terminating: bool,
-    /// That the version is deprecated.
-    pub warnings: Vec<String>,
     /// Where the objects keep what `scale` shows.
     pub scale: Option<Scale>,
     /// The schema as it was given, for documents.
@@ -425,6 +423,8 @@ pub struct Resource {
     pub strategy: Arc<dyn Strategy>,
     /// Where the kind is a custom one.
     pub custom: Option<Arc<CustomRow>>,
+    /// What whoever asks for this version is warned of.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Debug for Resource {
@@ -524,11 +524,6 @@ impl Resource {
     /// Whether it is about to go, and takes no new objects.
     pub fn terminating(&self) -> bool {
         self.custom.as_ref().is_some_and(|custom| custom.terminating)
-    }
-
-    /// What whoever asks for this version is warned of.
-    pub fn warnings(&self) -> &[String] {
-        self.custom.as_ref().map_or(&[], |custom| custom.warnings.as_slice())
     }
 
     /// Where the objects keep what `scale` shows.

@@ -217,6 +217,12 @@ pub trait Action: Send + Sync + 'static {
     async fn perform(&self, request: ActionRequest<'_>) -> Result<Value, Status>;
 }
 
+/// Makes up the objects of a resource that nobody stores, at each request.
+pub trait Source: Send + Sync + 'static {
+    /// The objects as they are now, in the form of the row.
+    fn objects(&self) -> Vec<Value>;
+}
+
 type Place = (String, String, String);
 
 fn place(group: &str, resource: &str, subresource: &str) -> Place {
@@ -231,6 +237,7 @@ pub struct Handlers {
     connect: HashMap<Place, Arc<dyn Handler>>,
     actions: HashMap<Place, Arc<dyn Action>>,
     companions: HashMap<(String, String), Arc<dyn Companion>>,
+    sources: HashMap<(String, String), Arc<dyn Source>>,
 }
 
 impl Handlers {
@@ -275,6 +282,17 @@ impl Handlers {
     pub fn companion(&mut self, group: &str, resource: &str, companion: Arc<dyn Companion>) -> &mut Self {
         self.companions.insert((group.to_owned(), resource.to_owned()), companion);
         self
+    }
+
+    /// Where the objects of a resource come from that nobody stores.
+    pub fn source(&mut self, group: &str, resource: &str, source: Arc<dyn Source>) -> &mut Self {
+        self.sources.insert((group.to_owned(), resource.to_owned()), source);
+        self
+    }
+
+    /// The source of a resource.
+    pub fn for_reads(&self, row: &Resource) -> Option<&Arc<dyn Source>> {
+        self.sources.get(&(row.gvk.group.to_string(), row.plural.to_string()))
     }
 
     /// The companion of a resource.

@@ -23,6 +23,7 @@ mod documents;
 pub mod endpoints;
 mod eviction;
 mod expiry;
+pub mod flows;
 pub mod hooks;
 mod http;
 mod local;

@@ -10,6 +10,7 @@ pub mod autoscaler;
 pub mod batch;
 pub mod certificates;
 mod columns;
+pub mod component;
 pub mod custom;
 pub mod data;
 pub mod device;

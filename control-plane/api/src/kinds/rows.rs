@@ -7,6 +7,8 @@ use std::sync::Arc;
 const STORED: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 /// As [`STORED`], but a collection cannot be deleted (Namespaces: each is emptied first).
 const STORED_ONE_BY_ONE: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+/// What can be done with objects that are made up when somebody asks.
+const SHOWN: &[&str] = &["get", "list"];
 /// What can be done with questions that are answered and not stored.
 const ASKED: &[&str] = &["create"];
 
@@ -33,6 +35,8 @@ struct Row {
     strategy: fn() -> Arc<dyn Strategy>,
     /// Where the objects lie, if not here and in this form.
     stored: Option<fn() -> Stored>,
+    /// What whoever uses it is warned of; mostly nothing.
+    warning: &'static str,
 }
 
 /// A kind that is stored and has nothing below it.
@@ -53,6 +57,7 @@ const fn row(
         selectable: &[],
         strategy,
         stored: None,
+        warning: "",
     }
 }
 
@@ -73,8 +78,18 @@ use Scope::{Cluster, Namespaced};
 
 const ROWS: &[Row] = &[
     Row { verbs: ASKED, ..row("v1.Binding", "bindings", Namespaced, of::<super::small::Binding>) },
+    Row {
+        short: &["cs"],
+        verbs: SHOWN,
+        warning: "v1 ComponentStatus is deprecated in v1.19+",
+        ..row("v1.ComponentStatus", "componentstatuses", Cluster, of::<super::component::ComponentStatus>)
+    },
     Row { short: &["cm"], ..row("v1.ConfigMap", "configmaps", Namespaced, of::<super::data::ConfigMap>) },
-    Row { short: &["ep"], ..row("v1.Endpoints", "endpoints", Namespaced, of::<super::endpoints::Endpoints>) },
+    Row {
+        short: &["ep"],
+        warning: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+        ..row("v1.Endpoints", "endpoints", Namespaced, of::<super::endpoints::Endpoints>)
+    },
     Row {
         short: &["ev"],
         selectable: &[
@@ -570,6 +585,11 @@ impl Row {
             schema: SchemaRef::BuiltIn(schema_name(&own).into()),
             stored: self.stored.map(|stored| stored()),
             custom: None,
+            warnings: Some(self.warning)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+                .into_iter()
+                .collect(),
             strategy: (self.strategy)(),
             gvk: own,
         }

@@ -135,10 +135,10 @@ fn row(definition: &Value, read: &Definition, version: &Version, all: &Arc<Versi
             Arc::new(convert),
         )),
         strategy: custom.strategy.clone(),
+        warnings: read.deprecation(&version.name).into_iter().collect(),
         custom: Some(Arc::new(
             CustomRow {
                 list_kind: names.list_kind.clone().into(),
-                warnings: read.deprecation(&version.name).into_iter().collect(),
                 scale: version.scale.clone(),
                 ..CustomRow::default()
             }

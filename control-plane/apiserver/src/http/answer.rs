@@ -206,7 +206,10 @@ pub(crate) fn object(
 }
 
 fn list_metadata(listing: &Listing) -> Value {
-    let mut metadata = json!({"resourceVersion": listing.revision.to_string()});
+    let mut metadata = json!({});
+    if listing.revision > 0 {
+        metadata["resourceVersion"] = listing.revision.to_string().into();
+    }
     if let Some(token) = &listing.token {
         metadata["continue"] = token.encode().into();
         if let Some(remaining) = listing.remaining {

@@ -5,7 +5,7 @@ use super::page::Token;
 use super::selection::Selection;
 use super::shown::{shown, shown_all};
 use crate::cache::{Cache, View, prefix_of, store_status, too_large};
-use skep_api::{Object, Resource, Status};
+use skep_api::{GroupResource, Object, Resource, Status};
 use skep_store::{StoreError, prefix_end};
 use std::sync::Arc;
 
@@ -63,6 +63,11 @@ impl Registry {
         name: &str,
         moment: Moment,
     ) -> Result<Arc<Object>, Status> {
+        if let Some(made) = self.made_up(row) {
+            let found = made?.into_iter().find(|object| *object.meta().name == *name);
+            let resource = GroupResource::new(row.gvk.group.clone(), row.singular.clone());
+            return found.ok_or_else(|| Status::not_found(&resource, name));
+        }
         match moment {
             Moment::AtHand => {
                 if let Some(found) = self.caches.peek(&row.stored_in(), namespace, name) {
@@ -83,6 +88,10 @@ impl Registry {
 
     /// Lists objects of one moment.
     pub async fn list(&self, row: &Resource, query: &ListQuery) -> Result<Listing, Status> {
+        if let Some(made) = self.made_up(row) {
+            let items = made?.into_iter().filter(|object| query.selection.matches(object)).collect();
+            return Ok(Listing { items, ..Listing::default() });
+        }
         let cache = &*self.stored(row)?;
         let (start, exact) = match (&query.token, query.moment) {
             (Some(token), _) => (token.start.as_str(), token.revision),
@@ -135,6 +144,14 @@ impl Registry {
             }
             view = self.shown_step(row, cache, query, &next, step, Some(revision)).await?;
         }
+    }
+
+    /// The objects of a resource that nobody stores; none where it is stored. They have no revision.
+    fn made_up(&self, row: &Resource) -> Option<Result<Vec<Arc<Object>>, Status>> {
+        let source = self.handlers.for_reads(row)?;
+        let paths: Vec<&str> = row.selectable_fields.iter().map(|path| &**path).collect();
+        let object = |tree| Object::from_value(tree, 0, &paths).map(Arc::new).map_err(Status::internal);
+        Some(source.objects().into_iter().map(object).collect())
     }
 
     /// The cache of a resource that is stored.
