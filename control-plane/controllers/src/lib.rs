@@ -6,6 +6,7 @@
 
 mod accounts;
 mod authority;
+mod autoscaler;
 mod bootstrap;
 mod certificates;
 mod cronjob;
@@ -170,6 +171,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     quota::start(&context);
     daemonset::start(&context);
     disruption::start(&context);
+    autoscaler::start(&context);
     endpointslice::start(&context);
     endpoints::start(&context);
     endpointslice::mirroring::start(&context);

@@ -9,6 +9,11 @@ const LONGEST: usize = 800;
 const PURE: &[&str] = &[
     "control-plane/api/src/",
     "control-plane/cel/src/",
+    "control-plane/controllers/src/autoscaler/calculate",
+    "control-plane/controllers/src/autoscaler/limits.rs",
+    "control-plane/controllers/src/autoscaler/model.rs",
+    "control-plane/controllers/src/autoscaler/plan",
+    "control-plane/controllers/src/autoscaler/status.rs",
     "control-plane/controllers/src/cronjob/missed.rs",
     "control-plane/controllers/src/cronjob/model.rs",
     "control-plane/controllers/src/cronjob/plan",
