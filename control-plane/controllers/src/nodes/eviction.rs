@@ -1,12 +1,16 @@
 //! Deletes pods from nodes whose NoExecute taints they do not tolerate, or no longer.
 
 use crate::Context;
-use crate::runtime::{Key, Outcome, Queue, feed, feed_self, work};
-use crate::views::{Pod, reference};
+use crate::runtime::{Key, Outcome, Queue, feed, work};
+use crate::views::{Pod, reference, time};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::Deserialize;
+use serde_json::json;
+use skep_api::Status;
 use skep_api::taint::{Taint, Toleration};
-use skep_client::{Client, Collection, DeleteOptions, Informer, Recorder, typed};
+use skep_client::{Client, Collection, DeleteOptions, Informer, Patch, Recorder, WriteOptions, typed};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,18 +26,23 @@ struct NodeSpec {
     taints: Vec<Taint>,
 }
 
-/// When a pod must leave: never, or after so long.
-pub(super) fn leave(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<Duration> {
+/// When a pod must leave: never, or after so long. `first` is when it was first seen on a node with such taints, which counts
+/// for those that do not say since when they are there.
+pub(super) fn leave(
+    taints: &[Taint],
+    tolerations: &[Toleration],
+    first: Timestamp,
+    now: Timestamp,
+) -> Option<Duration> {
     let mut soonest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
-        let matching: Vec<&Toleration> = tolerations.iter().filter(|t| t.tolerates(taint)).collect();
-        if matching.is_empty() {
+        // Of several that tolerate a taint the first counts; one without a limit is no limit.
+        let Some(toleration) = tolerations.iter().find(|t| t.tolerates(taint)) else {
             return Some(Duration::ZERO);
-        }
-        // Of several tolerations the shortest counts; one without a limit is no limit.
-        let Some(seconds) = matching.iter().filter_map(|t| t.toleration_seconds).min() else { continue };
-        let since = taint.time_added.map_or(0, |at| now.as_second() - at.as_second());
-        let left = Duration::from_secs(u64::try_from(seconds - since).unwrap_or(0));
+        };
+        let Some(seconds) = toleration.toleration_seconds else { continue };
+        let since = now.as_second() - taint.time_added.unwrap_or(first).as_second();
+        let left = Duration::from_secs(u64::try_from(seconds.saturating_sub(since)).unwrap_or(0));
         soonest = Some(soonest.map_or(left, |s| s.min(left)));
     }
     soonest
@@ -44,6 +53,8 @@ struct Controller {
     pods: Informer,
     nodes: Informer,
     events: Recorder,
+    /// Pods that are on their way out, by uid, and since when that is known.
+    leaving: Mutex<HashMap<String, Timestamp>>,
 }
 
 /// Starts the controller.
@@ -54,9 +65,16 @@ pub(crate) fn start(context: &Context) {
         client,
         pods: context.informers.pods.clone(),
         nodes: context.informers.nodes.clone(),
+        leaving: Mutex::default(),
     });
+    let gone = controller.clone();
     let queue = Queue::default();
-    feed_self(&controller.pods, &queue);
+    feed(&controller.pods, &queue, move |change| {
+        if let (Some(old), None) = (&change.old, &change.new) {
+            gone.leaving.lock().remove(&*old.meta().uid);
+        }
+        change.new.as_ref().map(|pod| Key::of(pod)).into_iter().collect()
+    });
     let pods = controller.pods.clone();
     feed(&controller.nodes, &queue, move |change| {
         let taints =
@@ -83,29 +101,55 @@ impl Controller {
         }
         let Some(node) = self.nodes.get("", &pod.spec.node_name) else { return Ok(None) };
         let node: Node = typed::decode(&node)?;
-        match leave(&node.spec.taints, &pod.spec.tolerations, Timestamp::now()) {
-            None => Ok(None),
+        let now = Timestamp::now();
+        let uid = pod.meta().uid.to_string();
+        let first = self.leaving.lock().get(&uid).copied();
+        let about = reference("v1", "Pod", &object);
+        match leave(&node.spec.taints, &pod.spec.tolerations, first.unwrap_or(now), now) {
+            None => {
+                if self.leaving.lock().remove(&uid).is_some() {
+                    let message = format!("Cancelling deletion of Pod {}/{}", key.namespace, key.name);
+                    self.events.normal(&about, "TaintManagerEviction", message);
+                }
+                Ok(None)
+            }
             Some(Duration::ZERO) => {
-                let about = reference("v1", "Pod", &object);
                 let message = format!("Marking for deletion Pod {}/{}", key.namespace, key.name);
                 self.events.normal(&about, "TaintManagerEviction", message);
-                let options =
-                    DeleteOptions { uid: Some(pod.meta().uid.to_string()), ..DeleteOptions::default() };
-                let target = Collection::core("pods").item(&key.namespace, &key.name);
-                match self.client.delete(&target, &options).await {
+                match self.evict(&pod).await {
                     Err(status) if !status.is_not_found() => Err(status),
                     _ => Ok(None),
                 }
             }
-            later => Ok(later),
+            later => {
+                self.leaving.lock().entry(uid).or_insert(now);
+                Ok(later)
+            }
         }
+    }
+
+    /// Says why on the pod, then deletes it.
+    async fn evict(&self, pod: &Pod) -> Result<(), Status> {
+        let meta = pod.meta();
+        let target = Collection::core("pods").item(&meta.namespace, &meta.name);
+        let mut condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": time(Timestamp::now()),
+        });
+        if meta.generation > 0 {
+            condition["observedGeneration"] = meta.generation.into();
+        }
+        let patch =
+            Patch::Strategic(json!({"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}));
+        self.client.patch(&target.sub("status"), &patch, &WriteOptions::default()).await?;
+        let options = DeleteOptions { uid: Some(meta.uid.to_string()), ..DeleteOptions::default() };
+        self.client.delete(&target, &options).await.map(|_| ())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn toleration(value: serde_json::Value) -> Toleration {
         serde_json::from_value(value).unwrap()
@@ -125,10 +169,19 @@ mod tests {
             json!({"key": "down", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}),
         );
         let all = toleration(json!({"operator": "Exists"}));
-        assert_eq!(leave(&taints, &[], now), Some(Duration::ZERO));
-        assert_eq!(leave(&taints, std::slice::from_ref(&timed), now), Some(Duration::from_secs(200)));
-        assert_eq!(leave(&taints, std::slice::from_ref(&all), now), None);
-        assert_eq!(leave(&taints, &[all, timed], now), Some(Duration::from_secs(200)));
-        assert_eq!(leave(&[taint("full", "NoSchedule")], &[], now), None);
+        let stays = |taints: &[Taint], tolerations: &[Toleration]| leave(taints, tolerations, now, now);
+        assert_eq!(stays(&taints, &[]), Some(Duration::ZERO));
+        assert_eq!(stays(&taints, std::slice::from_ref(&timed)), Some(Duration::from_secs(200)));
+        assert_eq!(stays(&taints, std::slice::from_ref(&all)), None);
+        assert_eq!(stays(&taints, &[all.clone(), timed.clone()]), None, "the first that tolerates it counts");
+        assert_eq!(stays(&taints, &[timed.clone(), all]), Some(Duration::from_secs(200)));
+        assert_eq!(stays(&[taint("full", "NoSchedule")], &[]), None);
+        // A taint that does not say since when counts from when it was seen.
+        let silent = [Taint { time_added: None, ..taint("down", "NoExecute") }];
+        let at = |second: i64| Timestamp::from_second(now.as_second() + second).unwrap();
+        let after = |second: i64| leave(&silent, std::slice::from_ref(&timed), now, at(second));
+        assert_eq!(after(0), Some(Duration::from_secs(300)));
+        assert_eq!(after(299), Some(Duration::from_secs(1)));
+        assert_eq!(after(301), Some(Duration::ZERO));
     }
 }

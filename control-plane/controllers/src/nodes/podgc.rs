@@ -1,13 +1,13 @@
-//! Removes pods that nobody else will: those bound to a node that is gone, those deleted before they were
-//! bound, and finished ones beyond a limit.
+//! Removes pods that nobody else will: those bound to a node that is gone or that somebody has declared dead, those
+//! deleted before they were bound, and finished ones beyond a limit.
 
 use crate::Context;
 use crate::runtime::{Key, Outcome, Queue, work};
 use crate::views::{self, Pod};
-use serde_json::json;
-use skep_api::Status;
+use serde_json::{Value, json};
+use skep_api::{Object, Status};
 use skep_client::{Client, ClientExt, Collection, DeleteOptions, Informer, Patch, WriteOptions};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -19,6 +19,8 @@ const PERIOD: Duration = Duration::from_secs(20);
 const QUARANTINE: Duration = Duration::from_secs(40);
 /// Finished pods beyond this go, the oldest first (`--terminated-pod-gc-threshold`).
 const FINISHED_MAX: usize = 12_500;
+/// Says of a node that it was shut down for good.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 struct Controller {
     client: Arc<dyn Client>,
@@ -51,6 +53,17 @@ fn surplus(pods: &[Pod], max: usize) -> Vec<&Pod> {
     finished
 }
 
+/// Whether a node is not ready and somebody says that it will not come back, so that its pods cannot run any more (KEP-2268).
+fn out_of_service(node: &Value) -> bool {
+    let list = |pointer: &str| node.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let ready = list("/status/conditions").any(|c| c["type"] == "Ready" && c["status"] == "True");
+    !ready && list("/spec/taints").any(|taint| taint["key"] == OUT_OF_SERVICE)
+}
+
+fn name(object: &Arc<Object>) -> String {
+    object.meta().name.to_string()
+}
+
 impl Controller {
     async fn reconcile(&self) -> Outcome {
         let pods = views::pods(self.pods.list());
@@ -60,9 +73,20 @@ impl Controller {
         for pod in pods.iter().filter(|p| p.spec.node_name.is_empty() && p.meta().deleting()) {
             self.remove(pod).await?;
         }
+        let dead: HashSet<String> =
+            self.nodes.filter(|node| out_of_service(&node.value())).iter().map(name).collect();
+        for pod in pods.iter().filter(|p| p.meta().deleting() && dead.contains(&p.spec.node_name)) {
+            self.fail(pod, None).await?;
+            self.remove(pod).await?;
+        }
         for pod in &pods {
             if !pod.spec.node_name.is_empty() && self.is_lost(&pod.spec.node_name).await? {
-                self.fail(pod).await?;
+                let condition = json!({
+                    "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+                    "message": "PodGC: node no longer exists",
+                    "lastTransitionTime": views::time(jiff::Timestamp::now()),
+                });
+                self.fail(pod, Some(condition)).await?;
                 self.remove(pod).await?;
             }
         }
@@ -82,15 +106,15 @@ impl Controller {
         Ok(self.client.find(&Collection::core("nodes").object(node)).await?.is_none())
     }
 
-    async fn fail(&self, pod: &Pod) -> Result<(), Status> {
+    async fn fail(&self, pod: &Pod, condition: Option<Value>) -> Result<(), Status> {
         if pod.is_finished() {
             return Ok(());
         }
-        let condition = json!({
-            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists", "lastTransitionTime": views::time(jiff::Timestamp::now()),
-        });
-        let patch = Patch::Strategic(json!({"status": {"phase": "Failed", "conditions": [condition]}}));
+        let mut status = json!({"phase": "Failed"});
+        if let Some(condition) = condition {
+            status["conditions"] = json!([condition]);
+        }
+        let patch = Patch::Strategic(json!({"status": status}));
         let target = Collection::core("pods").item(&pod.meta().namespace, &pod.meta().name).sub("status");
         match self.client.patch(&target, &patch, &WriteOptions::default()).await {
             Err(status) if !status.is_not_found() => Err(status),
@@ -116,6 +140,17 @@ impl Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_dead_where_it_is_silent_and_somebody_says_so() {
+        let node = |ready: &str, key: &str| {
+            json!({"spec": {"taints": [{"key": key, "effect": "NoExecute"}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+        };
+        assert!(out_of_service(&node("Unknown", OUT_OF_SERVICE)));
+        assert!(!out_of_service(&node("True", OUT_OF_SERVICE)));
+        assert!(!out_of_service(&node("Unknown", "other")));
+    }
 
     #[test]
     fn the_oldest_finished_pods_go() {
