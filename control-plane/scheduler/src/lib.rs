@@ -8,7 +8,7 @@ pub mod core;
 mod evict;
 mod queue;
 
-use crate::core::claims::{Needs, need};
+use crate::core::claims::{self, Needs, need};
 use crate::core::model::{Node, Pod, Spread};
 use crate::core::plugins::spread::default_constraints;
 use crate::core::preempt::{Budget, Outcome, preempt};
@@ -73,10 +73,13 @@ pub async fn run(client: Arc<dyn Client>) {
     let sets = Informer::all(client.clone(), Collection::of("apps", "v1", "replicasets"));
     let claims = Informer::all(client.clone(), Collection::core("persistentvolumeclaims"));
     let volumes = Informer::all(client.clone(), Collection::core("persistentvolumes"));
+    let namespaces = Informer::all(client.clone(), Collection::core("namespaces"));
     let storage = Collection::of("storage.k8s.io", "v1", "storageclasses");
     let storage_classes = Informer::all(client.clone(), storage);
     let budgets = Informer::all(client.clone(), Collection::of("policy", "v1", "poddisruptionbudgets"));
-    for informer in [&nodes, &pods, &services, &sets, &claims, &volumes, &storage_classes, &budgets] {
+    for informer in
+        [&nodes, &pods, &services, &sets, &claims, &volumes, &storage_classes, &budgets, &namespaces]
+    {
         informer.synced().await;
     }
     let scheduler = Arc::new(Scheduler {
@@ -97,6 +100,7 @@ pub async fn run(client: Arc<dyn Client>) {
         }),
         wake: Notify::new(),
     });
+    follow(&namespaces, scheduler.clone(), Scheduler::namespace_changed);
     follow(&nodes, scheduler.clone(), Scheduler::node_changed);
     follow(&pods, scheduler.clone(), Scheduler::pod_changed);
     for informer in [&claims, &volumes, &storage_classes] {
@@ -132,11 +136,10 @@ impl Scheduler {
     fn node_changed(&self, change: &Change) {
         let mut state = self.state.lock();
         match (&change.old, &change.new) {
-            (old, Some(new)) => match Node::read(new) {
+            (_, Some(new)) => match Node::read(new) {
                 Ok(node) => {
                     // A heartbeat makes no room.
-                    let same =
-                        old.as_ref().and_then(|o| Node::read(o).ok()).is_some_and(|o| alike(&o, &node));
+                    let same = state.cluster.node(&node.name).is_some_and(|(known, _)| alike(known, &node));
                     state.cluster.put_node(node);
                     if !same {
                         state.queue.wake();
@@ -149,19 +152,36 @@ impl Scheduler {
         }
     }
 
+    fn namespace_changed(&self, change: &Change) {
+        let mut state = self.state.lock();
+        match (&change.old, &change.new) {
+            (Some(old), Some(new)) if old.meta().labels == new.meta().labels => {}
+            (_, Some(new)) => {
+                state.cluster.put_namespace(&new.meta().name, &new.meta().labels);
+                state.queue.wake_if(Pod::is_particular);
+            }
+            (Some(old), None) => state.cluster.remove_namespace(&old.meta().name),
+            (None, None) => {}
+        }
+    }
+
     fn pod_changed(&self, change: &Change) {
         let mut state = self.state.lock();
         if let Some(old) = &change.old
             && change.new.as_ref().is_none_or(|new| new.meta().uid != old.meta().uid)
         {
             let uid = &old.meta().uid;
+            // One that had no place leaves none.
+            let room = state.cluster.pod(uid).is_some() || state.cluster.nomination(uid).is_some();
             state.cluster.remove_pod(uid);
             state.cluster.forget_nomination(uid);
             state.assumed.remove(uid);
             state.queue.remove(uid);
             state.evicting.remove(uid);
             state.seen_going(uid);
-            state.queue.wake();
+            if room {
+                state.queue.wake();
+            }
         }
         let Some(new) = &change.new else { return };
         let pod = Arc::new(Pod::read(new));
@@ -184,15 +204,12 @@ impl Scheduler {
         }
         state.queue.remove(uid);
         state.cluster.forget_nomination(uid);
-        if !pod.node.is_empty() {
-            state.assumed.remove(uid);
-        }
-        let old = change.old.as_ref().filter(|old| old.meta().uid == *uid).map(|old| Pod::read(old));
+        let bound = !pod.node.is_empty() && state.assumed.remove(uid);
+        let old = state.cluster.pod(uid).cloned();
         state.cluster.put_pod(pod.clone());
         match old {
-            Some(old) if pod.finished && !old.finished => state.queue.wake(),
-            Some(old) if old.request != pod.request => state.queue.wake(),
-            Some(old) if old.node == pod.node && old.meta.labels == pod.meta.labels => {}
+            Some(old) if pod.finished || old.request != pod.request => state.queue.wake(),
+            Some(old) if !bound && old.node == pod.node && old.meta.labels == pod.meta.labels => {}
             // Company may be what a pod waits for.
             _ => state.queue.wake_if(|waiting| waiting.minds(&pod)),
         }
@@ -204,18 +221,22 @@ impl Scheduler {
     }
 
     /// The pod with what its claims ask for at this instant.
-    fn with_needs(&self, pod: Arc<Pod>) -> Arc<Pod> {
+    fn with_needs(&self, pod: Pod) -> Pod {
         if pod.claims.is_empty() {
             return pod;
         }
         let volumes: Vec<Value> = self.volumes.list().iter().map(|volume| volume.value()).collect();
-        let needs = pod.claims.iter().map(|name| {
+        let (mut needs, mut exclusive) = (Vec::new(), Vec::new());
+        for name in &pod.claims {
             let claim = self.claims.get(&pod.meta.namespace, name).map(|claim| claim.value());
             let class = claim.as_ref().and_then(|claim| self.storage_classes.get("", class_of(claim)));
             let class = class.map(|class| class.value());
-            (name.clone(), need(name, claim.as_ref(), &volumes, class.as_ref()))
-        });
-        Arc::new(Pod { needs: Needs(needs.collect()), ..(*pod).clone() })
+            if claim.as_ref().is_some_and(claims::exclusive) {
+                exclusive.push(name.clone());
+            }
+            needs.push((name.clone(), need(name, claim.as_ref(), &volumes, class.as_ref())));
+        }
+        Pod { needs: Needs(needs), exclusive, ..pod }
     }
 
     /// Tells the claims that waited for it the pod's node, and waits until they are bound.
@@ -251,7 +272,7 @@ impl Scheduler {
             let now = Instant::now();
             let mut state = self.state.lock();
             let Some(pod) = state.queue.pop(now) else { return state.queue.next_due() };
-            let pod = self.with_needs(pod);
+            let pod = Arc::new(self.with_needs(pod.resolved(state.cluster.namespaces())));
             let defaults = if pod.spread.is_empty() { self.default_spread(&pod) } else { Vec::new() };
             state.turn = state.turn.wrapping_add(1);
             let turn = state.turn;

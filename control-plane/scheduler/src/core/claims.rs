@@ -26,6 +26,12 @@ pub enum Need {
     Made,
 }
 
+/// Whether a claim is for one pod alone.
+pub fn exclusive(claim: &Value) -> bool {
+    let modes = claim.pointer("/spec/accessModes").and_then(Value::as_array);
+    modes.into_iter().flatten().any(|mode| mode == "ReadWriteOncePod")
+}
+
 /// What the claims of a pod ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs(pub Vec<(String, Need)>);

@@ -13,18 +13,43 @@ pub struct Fits<'a> {
     pod: &'a Pod,
     spread: spread::Hard<'a>,
     interpod: interpod::Required<'a>,
+    /// Pods that use a claim that this pod needs for itself.
+    rivals: i64,
+}
+
+/// Upstream's words for such a pod.
+const RIVAL: &str =
+    "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+
+fn rivals(pod: &Pod, other: &Pod) -> bool {
+    other.meta.namespace == pod.meta.namespace
+        && other.meta.uid != pod.meta.uid
+        && other.claims.iter().any(|claim| pod.exclusive.contains(claim))
 }
 
 impl<'a> Fits<'a> {
     /// Counts.
     pub fn new(pod: &'a Pod, cluster: &Cluster) -> Self {
-        Fits { pod, spread: spread::Hard::new(pod, cluster), interpod: interpod::Required::new(pod, cluster) }
+        let rivals = if pod.exclusive.is_empty() {
+            0
+        } else {
+            cluster.pods().filter(|(_, other)| rivals(pod, other)).count()
+        };
+        Fits {
+            pod,
+            spread: spread::Hard::new(pod, cluster),
+            interpod: interpod::Required::new(pod, cluster),
+            rivals: i64::try_from(rivals).unwrap_or(i64::MAX),
+        }
     }
 
     /// Counts a pod that comes to a node (`by` 1) or leaves it (-1).
     pub fn moved(&mut self, node: &Node, other: &Pod, by: i64) {
         self.spread.moved(node, other, by);
         self.interpod.moved(node, other, by);
+        if rivals(self.pod, other) {
+            self.rivals += by;
+        }
     }
 
     /// Why a node will not do; none where it will. Pods of the same or higher priority for which room was made there
@@ -47,6 +72,7 @@ impl<'a> Fits<'a> {
 
     fn alone(&self, node: &Node, info: &NodeInfo) -> Option<Refusal> {
         filter::refusal(self.pod, node, info)
+            .or_else(|| (self.rivals > 0).then(|| Refusal::passing(RIVAL)))
             .or_else(|| self.spread.refusal(node))
             .or_else(|| self.interpod.refusal(node))
     }

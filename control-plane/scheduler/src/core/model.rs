@@ -8,7 +8,8 @@ use skep_api::Meta;
 use skep_api::selector::{NodeTerm, Requirement};
 use skep_api::taint::{Taint, Toleration};
 use skep_api::{LabelSelector, Object, ObjectError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// The condition of a pod that goes for the sake of others …
 pub const DISRUPTION_TARGET: &str = "DisruptionTarget";
@@ -65,6 +66,10 @@ pub struct Pod {
     pub claims: Vec<String>,
     /// What these ask for; filled in when the pod is tried.
     pub needs: Needs,
+    /// Those of its claims that no other pod may use (`ReadWriteOncePod`); filled in when the pod is tried.
+    pub exclusive: Vec<String>,
+    /// Labels of its namespace; filled in when the pod is tried.
+    pub namespace_labels: Arc<Labels>,
 }
 
 /// A host port.
@@ -114,6 +119,8 @@ pub struct PodTerm {
     pub selector: LabelSelector,
     /// In which namespaces; none is all.
     pub namespaces: Option<Vec<String>>,
+    /// And in which besides, by their labels.
+    pub by_labels: Option<LabelSelector>,
     /// What "near" means: nodes with the same value of this label.
     pub topology_key: String,
 }
@@ -121,8 +128,14 @@ pub struct PodTerm {
 impl PodTerm {
     /// Whether a pod is one the term speaks of.
     pub fn selects(&self, pod: &Pod) -> bool {
-        self.namespaces.as_ref().is_none_or(|n| n.iter().any(|ns| **ns == *pod.meta.namespace))
-            && self.selector.matches(&pod.meta.labels)
+        let named = self.namespaces.as_ref().is_none_or(|n| n.iter().any(|ns| **ns == *pod.meta.namespace));
+        let inside = named || self.by_labels.as_ref().is_some_and(|s| s.matches(&pod.namespace_labels));
+        inside && self.selector.matches(&pod.meta.labels)
+    }
+
+    /// Whether a pod may be one the term speaks of, whatever the labels of namespaces are.
+    fn may_select(&self, pod: &Pod) -> bool {
+        self.selector.matches(&pod.meta.labels) && (self.by_labels.is_some() || self.selects(pod))
     }
 }
 
@@ -251,8 +264,24 @@ impl Pod {
                     .is_some_and(|c| c["status"] == "True" && c["reason"] == PREEMPTED),
             claims: list(spec, "/volumes").filter_map(|volume| claim_of(&meta.name, volume)).collect(),
             needs: Needs::default(),
+            exclusive: Vec::new(),
+            namespace_labels: Arc::default(),
             meta,
         }
+    }
+
+    /// With the namespaces that its terms choose by labels written out. `labels` are those of all namespaces.
+    pub fn resolved(&self, labels: &HashMap<Box<str>, Arc<Labels>>) -> Self {
+        let mut out = self.clone();
+        out.namespace_labels = labels.get(&self.meta.namespace).cloned().unwrap_or_default();
+        let preferred = out.preferred_affinity.iter_mut().map(|(_, term)| term);
+        for term in out.affinity.iter_mut().chain(&mut out.anti_affinity).chain(preferred) {
+            if let (Some(selector), Some(names)) = (term.by_labels.take(), &mut term.namespaces) {
+                let chosen = labels.iter().filter(|(_, labels)| selector.matches(labels));
+                names.extend(chosen.map(|(name, _)| name.to_string()));
+            }
+        }
+        out
     }
 
     /// Whether it says which other pods it wants near or away.
@@ -272,9 +301,9 @@ impl Pod {
     /// Whether the coming of another pod, or a change of its labels, may be what it waits for.
     pub fn minds(&self, other: &Pod) -> bool {
         let same = self.meta.namespace == other.meta.namespace;
-        self.affinity.iter().chain(&self.anti_affinity).any(|term| term.selects(other))
+        self.affinity.iter().chain(&self.anti_affinity).any(|term| term.may_select(other))
             || (same && self.spread.iter().any(|c| c.hard && c.selector.matches(&other.meta.labels)))
-            || other.anti_affinity.iter().any(|term| term.selects(self))
+            || other.anti_affinity.iter().any(|term| term.may_select(self))
     }
 
     /// Whether it waits for this scheduler.
@@ -333,16 +362,17 @@ fn spread(row: &Value, labels: &Labels) -> Option<Spread> {
 fn pod_term(row: &Value, namespace: &str, labels: &Labels) -> Option<PodTerm> {
     let selector = LabelSelector::from_structure(row.get("labelSelector"))?;
     let named: Vec<String> = parse(row, "/namespaces");
-    // An empty namespace selector is all namespaces; one that selects by label needs the namespaces' labels.
-    let by_selector = row.get("namespaceSelector").and_then(|s| LabelSelector::from_structure(Some(s)));
-    let namespaces = match by_selector {
+    // An empty namespace selector is all namespaces.
+    let by_labels = row.get("namespaceSelector").and_then(|s| LabelSelector::from_structure(Some(s)));
+    let namespaces = match &by_labels {
         Some(selector) if selector.is_everything() => None,
-        _ if named.is_empty() => Some(vec![namespace.to_owned()]),
+        None if named.is_empty() => Some(vec![namespace.to_owned()]),
         _ => Some(named),
     };
     Some(PodTerm {
         selector: narrowed(selector, &row["matchLabelKeys"], labels),
         namespaces,
+        by_labels,
         topology_key: text(row, "topologyKey"),
     })
 }

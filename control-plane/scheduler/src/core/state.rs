@@ -1,8 +1,8 @@
 //! What is where: nodes with the pods on them, kept by difference.
 
-use super::model::{Node, Pod};
+use super::model::{Labels, Node, Pod};
 use super::resources::Resources;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A node with its pods.
@@ -48,12 +48,16 @@ pub struct Cluster {
     nodes: BTreeMap<String, NodeInfo>,
     /// Where each pod is counted.
     placed: HashMap<Box<str>, String>,
+    /// Uids of the counted pods of each namespace.
+    by_namespace: HashMap<Box<str>, HashSet<Box<str>>>,
     /// Uids of the counted pods that say which other pods they want near or away.
     particular: BTreeSet<Box<str>>,
     /// Pods that wait for room that was made for them, by node and uid.
     nominated: HashMap<String, BTreeMap<Box<str>, Arc<Pod>>>,
     /// The node of each of these.
     nominations: HashMap<Box<str>, String>,
+    /// Labels of namespaces.
+    namespaces: HashMap<Box<str>, Arc<Labels>>,
 }
 
 impl Cluster {
@@ -67,12 +71,25 @@ impl Cluster {
         self.nodes().flat_map(|(node, info)| info.pods.values().map(move |pod| (node, pod)))
     }
 
+    /// Those of a namespace, with the names of their nodes.
+    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = (&str, &Arc<Pod>)> {
+        self.by_namespace.get(namespace).into_iter().flatten().filter_map(|uid| {
+            let node = self.placed.get(uid)?;
+            Some((node.as_str(), self.nodes.get(node)?.pods.get(uid)?))
+        })
+    }
+
     /// Those of them that say which other pods they want near or away.
     pub fn particular(&self) -> impl Iterator<Item = (&Node, &Arc<Pod>)> {
         self.particular.iter().filter_map(|uid| {
             let info = self.nodes.get(self.placed.get(uid)?)?;
             Some((info.node.as_ref()?, info.pods.get(uid)?))
         })
+    }
+
+    /// A pod that is counted.
+    pub fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.nodes.get(self.placed.get(uid)?)?.pods.get(uid)
     }
 
     /// One node with its pods.
@@ -110,6 +127,21 @@ impl Cluster {
         self.nominated.get(node).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// Takes note of a namespace.
+    pub fn put_namespace(&mut self, name: &str, labels: &Labels) {
+        self.namespaces.insert(name.into(), Arc::new(labels.clone()));
+    }
+
+    /// Takes note that a namespace is gone.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// Labels of all namespaces.
+    pub fn namespaces(&self) -> &HashMap<Box<str>, Arc<Labels>> {
+        &self.namespaces
+    }
+
     /// Takes note of a node.
     pub fn put_node(&mut self, node: Node) {
         let name = node.name.clone();
@@ -136,6 +168,7 @@ impl Cluster {
             self.remove_pod(&pod.meta.uid);
         }
         self.placed.insert(pod.meta.uid.clone(), pod.node.clone());
+        self.by_namespace.entry(pod.meta.namespace.clone()).or_default().insert(pod.meta.uid.clone());
         if pod.is_particular() {
             self.particular.insert(pod.meta.uid.clone());
         } else {
@@ -148,10 +181,16 @@ impl Cluster {
     pub fn remove_pod(&mut self, uid: &str) {
         let Some(at) = self.placed.remove(uid) else { return };
         self.particular.remove(uid);
-        if let Some(info) = self.nodes.get_mut(&at) {
-            info.remove(uid);
-            if info.pods.is_empty() && info.node.is_none() {
-                self.nodes.remove(&at);
+        let Some(info) = self.nodes.get_mut(&at) else { return };
+        let namespace = info.pods.get(uid).map(|pod| pod.meta.namespace.clone()).unwrap_or_default();
+        info.remove(uid);
+        if info.pods.is_empty() && info.node.is_none() {
+            self.nodes.remove(&at);
+        }
+        if let Some(pods) = self.by_namespace.get_mut(&namespace) {
+            pods.remove(uid);
+            if pods.is_empty() {
+                self.by_namespace.remove(&namespace);
             }
         }
     }

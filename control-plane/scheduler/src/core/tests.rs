@@ -184,6 +184,70 @@ fn a_group_that_is_near_itself_starts_somewhere_and_stays_there() {
 }
 
 #[test]
+fn namespaces_are_chosen_by_their_labels_both_ways() {
+    let mut c = cluster(&[node("a", &[], json!({})), node("b", &[], json!({}))]);
+    let labels: Labels = [("team".into(), "x".into())].into();
+    c.put_namespace("d", &labels);
+    c.put_namespace("e", &Labels::new());
+    let away = |selector: Value| {
+        json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
+            "topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}},
+            "namespaceSelector": selector}]}}})
+    };
+    let in_namespace = |name: &str, namespace: &str, spec: Value| {
+        let mut pod = pod(name, spec);
+        pod.meta.namespace = namespace.into();
+        pod
+    };
+    let team = away(json!({"matchLabels": {"team": "x"}}));
+    let there = |name: &str, namespace: &str, node: &str, spec: Value| {
+        Arc::new(Pod { node: node.into(), ..in_namespace(name, namespace, spec) })
+    };
+    let decide = |c: &Cluster, pod: Pod| schedule(&pod.resolved(c.namespaces()), c, &[], 0);
+    c.put_pod(there("p1", "d", "a", json!({})));
+    assert_eq!(
+        decide(&c, in_namespace("p2", "e", team.clone())),
+        bind("b"),
+        "a pod of the chosen namespace is there"
+    );
+    c.put_pod(there("p3", "d", "b", json!({})));
+    assert!(matches!(decide(&c, in_namespace("p2", "e", team.clone())), Decision::Unschedulable(_)));
+    c.put_namespace("d", &Labels::new());
+    assert!(
+        matches!(decide(&c, in_namespace("p2", "e", team.clone())), Decision::Bind(_)),
+        "no namespace is chosen"
+    );
+    // The other way round: who is there keeps pods of the chosen namespaces away.
+    let mut c = cluster(&[node("a", &[], json!({}))]);
+    c.put_namespace("d", &labels);
+    c.put_pod(there("p4", "e", "a", team));
+    assert!(matches!(decide(&c, in_namespace("p5", "d", json!({}))), Decision::Unschedulable(_)));
+    assert_eq!(decide(&c, in_namespace("p6", "e", json!({}))), bind("a"));
+}
+
+#[test]
+fn of_many_nodes_a_part_is_looked_at_and_others_each_time() {
+    let nodes: Vec<Node> = (0..1000).map(|n| node(&format!("n{n:04}"), &[], json!({}))).collect();
+    let c = cluster(&nodes);
+    assert_eq!((enough(100), enough(1000), enough(5000), enough(20_000)), (100, 420, 500, 1000));
+    let chosen = |turn: usize| schedule(&pod("p", json!({})), &c, &[], turn);
+    let first = |n: usize| Decision::Bind(format!("n{n:04}"));
+    assert_eq!((chosen(0), chosen(1)), (first(0), first(421)));
+    let full = Node { unschedulable: true, ..node("n0999", &[], json!({})) };
+    let mut almost =
+        cluster(&nodes.iter().map(|n| Node { unschedulable: true, ..n.clone() }).collect::<Vec<_>>());
+    assert!(
+        why(schedule(&pod("p", json!({})), &almost, &[], 3)).starts_with("0/1000 nodes are available: 1000 ")
+    );
+    almost.put_node(Node { unschedulable: false, ..full });
+    assert_eq!(
+        schedule(&pod("p", json!({})), &almost, &[], 3),
+        first(999),
+        "all are looked at where few will do"
+    );
+}
+
+#[test]
 fn counting_goes_back_to_zero() {
     let mut c = cluster(&[node("a", &[], json!({}))]);
     for n in 0..5 {

@@ -2,9 +2,9 @@
 
 use super::filter::{Refusal, allows, untolerated};
 use crate::core::model::{Node, Pod, Spread};
-use crate::core::state::{Cluster, NodeInfo};
+use crate::core::state::Cluster;
 use skep_api::LabelSelector;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -37,9 +37,13 @@ fn counts(pod: &Pod, constraint: &Spread, other: &Pod) -> bool {
         && constraint.selector.matches(&other.meta.labels)
 }
 
-fn matching(pod: &Pod, constraint: &Spread, info: &NodeInfo) -> i64 {
-    let number = info.pods.values().filter(|other| counts(pod, constraint, other)).count();
-    i64::try_from(number).unwrap_or(i64::MAX)
+/// How many matching pods are on each node that has any.
+fn matching<'c>(pod: &Pod, constraint: &Spread, cluster: &'c Cluster) -> HashMap<&'c str, i64> {
+    let mut out = HashMap::new();
+    for (node, _) in cluster.of_namespace(&pod.meta.namespace).filter(|(_, p)| counts(pod, constraint, p)) {
+        *out.entry(node).or_insert(0) += 1;
+    }
+    out
 }
 
 fn included(pod: &Pod, constraint: &Spread, node: &Node) -> bool {
@@ -66,9 +70,11 @@ impl<'a> Hard<'a> {
         let complete = |node: &Node| complete(&hard, node);
         let counts = hard.iter().map(|constraint| {
             let mut domains = BTreeMap::new();
-            for (node, info) in cluster.nodes().filter(|(n, _)| complete(n) && included(pod, constraint, n)) {
+            let on = matching(pod, constraint, cluster);
+            for (node, _) in cluster.nodes().filter(|(n, _)| complete(n) && included(pod, constraint, n)) {
                 if let Some(domain) = node.labels.get(constraint.topology_key.as_str()) {
-                    *domains.entry(domain.to_string()).or_insert(0) += matching(pod, constraint, info);
+                    let here = on.get(node.name.as_str()).copied().unwrap_or(0);
+                    *domains.entry(domain.to_string()).or_insert(0) += here;
                 }
             }
             Counts { constraint, domains }
@@ -126,9 +132,10 @@ pub fn scores(pod: &Pod, defaults: &[Spread], cluster: &Cluster, nodes: &[&Node]
     for constraint in &constraints {
         let mut domains: BTreeMap<&str, i64> = BTreeMap::new();
         let mut by_node: BTreeMap<&str, i64> = BTreeMap::new();
-        for (node, info) in cluster.nodes().filter(|(n, _)| complete(n) && included(pod, constraint, n)) {
+        let on = matching(pod, constraint, cluster);
+        for (node, _) in cluster.nodes().filter(|(n, _)| complete(n) && included(pod, constraint, n)) {
             if let Some(domain) = node.labels.get(constraint.topology_key.as_str()) {
-                let count = matching(pod, constraint, info);
+                let count = on.get(node.name.as_str()).copied().unwrap_or(0);
                 *domains.entry(&**domain).or_insert(0) += count;
                 by_node.insert(&node.name, count);
             }

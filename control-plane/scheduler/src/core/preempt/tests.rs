@@ -221,6 +221,19 @@ fn pods_that_keep_others_away_leave_too() {
 }
 
 #[test]
+fn a_claim_for_one_pod_alone_is_given_up_by_the_lesser() {
+    let using = |name: &str, priority: i64| Pod { claims: vec!["c".into()], ..pod(name, priority, 1) };
+    let c = cluster(&[node("a", 4), node("b", 4)], &[on("a", using("x", 2)), on("a", pod("y", 1, 1))]);
+    let alone = |priority: i64| Pod { exclusive: vec!["c".into()], ..using("p", priority) };
+    let why = "0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same name and \
+               ReadWriteOncePod access mode.";
+    assert_eq!(failure(&alone(1), &c).message(), why);
+    assert_eq!(evicted(tried(&alone(5), &c, &[])), went("a", &["x"]));
+    assert!(matches!(tried(&alone(2), &c, &[]), Outcome::Useless(_)));
+    assert!(matches!(schedule(&using("p", 1), &c, &[], 0), Decision::Bind(_)), "others share it");
+}
+
+#[test]
 fn an_uneven_spread_is_mended_by_leaving() {
     let spec = json!({"priority": 5, "topologySpreadConstraints": [{
         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
