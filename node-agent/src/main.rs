@@ -11,9 +11,11 @@ use flags::Flags;
 use plane::Plane;
 use skep_client::{Client, Collection, Config, HttpClient, Informer};
 use skep_dataplane::{Config as PlaneConfig, Dataplane, TcMode};
+use skep_pods::allotments::Allotments;
 use skep_pods::api::Api;
 use skep_pods::cgroup::Cgroups;
 use skep_pods::context::Context;
+use skep_pods::core::admit::{self, NodeView};
 use skep_pods::core::sandbox::{Node, Resolver};
 use skep_pods::cri::Runtime;
 use skep_pods::manager::Pods;
@@ -157,29 +159,40 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let facts = Facts::gather(&rt, &flags.data_dir).await;
     let object = NodeObject::new(api.clone(), rt.clone(), node.clone(), facts, flags.port);
     let mut pause = Duration::from_millis(100);
-    while let Err(e) = object.register().await {
-        tracing::warn!(error = %e.message, "node not registered yet");
+    let first = loop {
+        match object.register().await {
+            Ok(first) => break NodeView::read(&first),
+            Err(e) => tracing::warn!(error = %e.message, "node not registered yet"),
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
-    }
+    };
     let nodes = Informer::start(
         client.clone(),
         Collection::core("nodes"),
         "",
         &format!("metadata.name={}", flags.node_name),
     );
-    tokio::spawn(follow_range(network.clone(), nodes, flags.node_name.clone()));
+    tokio::spawn(follow_range(network.clone(), nodes.clone(), flags.node_name.clone()));
     tokio::spawn(object.clone().keep_lease());
     tokio::spawn(object.keep_status());
 
     let environment = services.clone();
+    let (own, name) = (nodes.clone(), flags.node_name.clone());
     let context = Context {
         rt: rt.clone(),
         api: api.clone(),
         volumes: Volumes::new(api, node.clone()),
+        allotments: Allotments::open(&node.data_dir.join("pods")),
         node,
         cgroups,
         services: Arc::new(move || services::environment(&environment)),
+        own: Arc::new(move || {
+            own.get("", &name).map_or_else(|| first.clone(), |o| NodeView::read(&o.value()))
+        }),
+        kernel: admit::kernel_version(
+            &std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        ),
         probes: Arc::default(),
         began,
     };
@@ -190,8 +203,9 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let work = async {
-        // Environments show Services, so no container is made before they are known.
+        // Environments show Services, so no container is made before they are known; nor is a pod taken before the node.
         services.synced().await;
+        nodes.synced().await;
         let own = Informer::start(
             client,
             Collection::core("pods"),

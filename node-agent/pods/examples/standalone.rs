@@ -261,6 +261,14 @@ async fn main() {
         node: node.clone(),
         cgroups: Arc::new(skep_pods::cgroup::Cgroups::discover()),
         services: Arc::new(Vec::new),
+        own: Arc::new(|| {
+            let allocatable =
+                json!({"cpu": "64", "memory": "64Gi", "ephemeral-storage": "1Ti", "pods": "110"});
+            let node = json!({"metadata": {"name": "n1"}, "status": {"allocatable": allocatable}});
+            skep_pods::core::admit::NodeView::read(&node)
+        }),
+        allotments: skep_pods::allotments::Allotments::open(&PathBuf::from(data).join("pods")),
+        kernel: (6, 1),
         probes: Arc::default(),
         began: Instant::now(),
     };

@@ -1,5 +1,6 @@
 //! What the node asks of the API, and events as the kubelet writes them.
 
+use crate::core::resize::{IN_PROGRESS, PENDING};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::Mutex;
@@ -95,6 +96,12 @@ impl Api {
             Some(o) => skep_client::typed::decode(&o).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Reads the node itself.
+    pub async fn get_node(&self) -> Result<Option<Value>, Status> {
+        let found = self.client.find(&Collection::core("nodes").object(&*self.node)).await?;
+        Ok(found.map(|o| o.value()))
     }
 
     /// Removes the object of a pod that has ended on this node.
@@ -325,12 +332,12 @@ pub fn difference(old: &Value, new: &Value) -> Option<Value> {
                 let mut list: Vec<Value> = want.iter().filter(|w| !have.contains(w)).cloned().collect();
                 for h in have.iter().filter(|h| !want.iter().any(|w| w[id] == h[id])) {
                     // Conditions of others are never taken away.
-                    if *id == "ip" {
-                        list.push(json!({"$patch": "delete", "ip": h["ip"]}));
+                    if *id == "ip" || [PENDING, IN_PROGRESS].iter().any(|own| h[id] == **own) {
+                        list.push(json!({"$patch": "delete", *id: h[id]}));
                     }
                 }
                 // A field of a condition that is gone has to be said to be gone.
-                for item in &mut list {
+                for item in list.iter_mut().filter(|i| i.get("$patch").is_none()) {
                     if let Some(before) = have.iter().find(|h| h[id] == item[id]) {
                         for k in before.as_object().into_iter().flat_map(|m| m.keys()) {
                             if item.get(k).is_none() {

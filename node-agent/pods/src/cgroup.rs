@@ -1,6 +1,7 @@
 //! The cgroups of pods: made before a pod's sandbox, removed after it, in every hierarchy the kernel has.
 
-use crate::core::resources::{Kernel, Qos, weight};
+use crate::core::resize::{Now, Step};
+use crate::core::resources::{Kernel, PERIOD_US, Qos, weight};
 use crate::core::sandbox::{Node, qos_cgroup};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,11 +71,16 @@ impl Cgroups {
 
     /// Reads a file of a cgroup where its controller is; none where there is none.
     pub fn read(&self, controller: &str, path: &str, file: &str) -> Option<String> {
-        let of = |(controllers, root): &(Vec<String>, PathBuf)| {
-            controllers.iter().any(|c| c == controller).then(|| root.clone())
-        };
-        let root = if self.pure_v2() { self.v2.clone()? } else { self.v1.iter().find_map(of)? };
+        let root = self.root(controller)?;
         std::fs::read_to_string(root.join(path.trim_start_matches('/')).join(file)).ok()
+    }
+
+    /// Where the hierarchy of a controller is mounted.
+    fn root(&self, controller: &str) -> Option<&Path> {
+        if self.pure_v2() {
+            return self.v2.as_deref();
+        }
+        self.v1.iter().find(|(c, _)| c.iter().any(|c| c == controller)).map(|(_, root)| root.as_path())
     }
 
     fn roots(&self) -> impl Iterator<Item = &Path> {
@@ -138,6 +144,51 @@ impl Cgroups {
                 put(root, "memory.max", k.memory.to_string());
             }
         }
+    }
+
+    /// What a pod's cgroup may use now.
+    pub fn now(&self, path: &str) -> Now {
+        let number = |controller: &str, file: &str| -> Option<i64> {
+            self.read(controller, path, file)?.split_whitespace().next()?.parse().ok()
+        };
+        if self.pure_v2() {
+            let weight = number("cpu", "cpu.weight").unwrap_or(1).clamp(1, 10_000);
+            return Now {
+                memory: number("memory", "memory.max"),
+                quota: number("cpu", "cpu.max"),
+                shares: (weight - 1) * 262_142 / 9999 + 2,
+            };
+        }
+        Now {
+            // Without a limit the kernel shows the largest number of whole pages.
+            memory: number("memory", "memory.limit_in_bytes").filter(|n| *n < i64::MAX / 2),
+            quota: number("cpu", "cpu.cfs_quota_us").filter(|n| *n > 0),
+            shares: number("cpu", "cpu.shares").unwrap_or(2),
+        }
+    }
+
+    /// Bytes that a cgroup uses, caches included.
+    pub fn memory_used(&self, path: &str) -> Option<i64> {
+        let file = if self.pure_v2() { "memory.current" } else { "memory.usage_in_bytes" };
+        self.read("memory", path, file)?.trim().parse().ok()
+    }
+
+    /// Changes one thing that a pod's cgroup may use.
+    pub fn resize(&self, path: &str, step: &Step) -> io::Result<()> {
+        let v2 = self.pure_v2();
+        let (controller, file, value) = match (step, v2) {
+            (Step::Container { .. }, _) => return Ok(()),
+            (Step::PodMemory(n), true) => ("memory", "memory.max", n.to_string()),
+            (Step::PodMemory(n), false) => ("memory", "memory.limit_in_bytes", n.to_string()),
+            (Step::PodQuota(n), true) => ("cpu", "cpu.max", format!("{n} {PERIOD_US}")),
+            (Step::PodQuota(n), false) => ("cpu", "cpu.cfs_quota_us", n.to_string()),
+            (Step::PodShares(n), true) => ("cpu", "cpu.weight", weight(*n).to_string()),
+            (Step::PodShares(n), false) => ("cpu", "cpu.shares", n.to_string()),
+        };
+        // A node without the controller limits nothing; that is no fault of the pod.
+        let Some(root) = self.root(controller) else { return Ok(()) };
+        let at = root.join(path.trim_start_matches('/')).join(file);
+        std::fs::write(&at, value).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", at.display())))
     }
 
     /// Removes a cgroup and what is left below it, in every hierarchy. What is in use stays, with an error.

@@ -1,7 +1,9 @@
 //! What every pod's worker shares.
 
+use crate::allotments::Allotments;
 use crate::api::{Api, Referred};
 use crate::cgroup::Cgroups;
+use crate::core::admit::NodeView;
 use crate::core::env::{ServiceView, Sources};
 use crate::core::sandbox::Node;
 use crate::cri::{MessageFiles, Runtime};
@@ -13,6 +15,9 @@ use std::time::Instant;
 
 /// Services as environments show them, at the moment of asking.
 pub type Services = Arc<dyn Fn() -> Vec<ServiceView> + Send + Sync>;
+
+/// The node's own object, as the API last showed it.
+pub type Own = Arc<dyn Fn() -> NodeView + Send + Sync>;
 
 /// The node's means. Clones share them.
 #[derive(Clone)]
@@ -29,6 +34,12 @@ pub struct Context {
     pub cgroups: Arc<Cgroups>,
     /// Services.
     pub services: Services,
+    /// The node's own object.
+    pub own: Own,
+    /// What its pods were given.
+    pub allotments: Allotments,
+    /// Major and minor number of the kernel.
+    pub kernel: (u32, u32),
     /// How often probes ended how.
     pub probes: Arc<Counts>,
     /// When this process began.

@@ -1,6 +1,7 @@
 //! The container runtime over its unix socket: calls, and what they say about a pod.
 
 use crate::core::observed::{Container, Observed, Sandbox, State};
+use crate::core::resources::Kernel;
 use crate::core::spec::{IMAGE_ANNOTATION, MESSAGE_POLICY, NAME_LABEL};
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1 as cri;
@@ -279,6 +280,16 @@ impl Runtime {
         gone_is_fine(call!(self.rt, stop_container, "StopContainer", Some(limit), r).map(|_| ()))
     }
 
+    /// Changes what a container may use.
+    pub async fn update_container(&self, id: &str, linux: cri::LinuxContainerResources) -> Result<()> {
+        let r = cri::UpdateContainerResourcesRequest {
+            container_id: id.into(),
+            linux: Some(linux),
+            ..Default::default()
+        };
+        call!(self.rt, update_container_resources, "UpdateContainerResources", SHORT, r).map(|_| ())
+    }
+
     /// Removes a container.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         let r = cri::RemoveContainerRequest { container_id: id.into() };
@@ -392,6 +403,12 @@ fn convert(c: &cri::Container, st: cri::ContainerStatus) -> Container {
         image_ref: st.image_ref,
         spec_hash: c.annotations.get(IMAGE_ANNOTATION).cloned(),
         user: st.user.and_then(|u| u.linux).map(|u| (u.uid, u.gid, u.supplemental_groups)),
+        resources: st.resources.and_then(|r| r.linux).map(|l| Kernel {
+            shares: l.cpu_shares,
+            quota: l.cpu_quota,
+            period: l.cpu_period,
+            memory: l.memory_limit_in_bytes,
+        }),
     }
 }
 

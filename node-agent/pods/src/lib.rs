@@ -3,6 +3,8 @@
 //! [`core`] decides and is pure; everything beside it is a thin shell: the runtime, images, volumes, probes, the
 //! node's HTTPS server, addresses of pods, and the node's own object in the API.
 
+mod admission;
+pub mod allotments;
 pub mod api;
 pub mod cgroup;
 pub mod context;

@@ -5,6 +5,7 @@ use crate::core::observed::State;
 use crate::core::sandbox::id;
 use crate::cri::Listed;
 use crate::worker::{Message, Shown, Worker};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::{Mutex, RwLock};
 use skep_api::Object;
@@ -16,17 +17,23 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
-struct Handle {
+pub(crate) struct Handle {
     tx: mpsc::UnboundedSender<Message>,
-    shown: Arc<RwLock<Shown>>,
+    pub(crate) shown: Arc<RwLock<Shown>>,
     signature: Vec<(String, i32)>,
+    /// The newest object of the pod.
+    pub(crate) pod: Arc<Pod>,
+    /// Whether the node took it.
+    pub(crate) taken: bool,
 }
 
 /// The pods of the node. Clones share them.
 #[derive(Clone)]
 pub struct Pods {
-    cx: Context,
-    workers: Arc<Mutex<HashMap<String, Handle>>>,
+    pub(crate) cx: Context,
+    pub(crate) workers: Arc<Mutex<HashMap<String, Handle>>>,
+    /// Pods that ask for another size than they were given, and since when.
+    pub(crate) waiting: Arc<Mutex<BTreeMap<String, Timestamp>>>,
     poke: Arc<Notify>,
     answered: Arc<AtomicI64>,
     events: Arc<AtomicBool>,
@@ -38,6 +45,21 @@ const RELIST_WITH_EVENTS: Duration = Duration::from_secs(10);
 /// A log is moved away at this size; so many files are kept of each container.
 const LOG_MAX: u64 = 10 << 20;
 const LOG_FILES: usize = 5;
+
+/// A pod's object, if it can be one.
+fn read(o: &Arc<Object>) -> Option<Arc<Pod>> {
+    match skep_client::typed::decode::<Pod>(o) {
+        Ok(p) => {
+            let uid = id(&p).2;
+            let sound = !uid.is_empty() && !uid.contains('/') && !uid.starts_with('.');
+            sound.then(|| Arc::new(p))
+        }
+        Err(e) => {
+            tracing::warn!(error = %e.message, "a pod cannot be read");
+            None
+        }
+    }
+}
 
 fn signature(l: &Listed) -> Vec<(String, i32)> {
     let mut out: Vec<(String, i32)> =
@@ -55,6 +77,7 @@ impl Pods {
         Self {
             cx,
             workers: Arc::new(Mutex::new(HashMap::new())),
+            waiting: Arc::default(),
             poke: Arc::new(Notify::new()),
             answered: Arc::new(AtomicI64::new(0)),
             events: Arc::new(AtomicBool::new(false)),
@@ -103,10 +126,22 @@ impl Pods {
             }
         };
         self.answered.store(jiff::Timestamp::now().as_second(), Ordering::Relaxed);
-        for o in pods.list() {
-            self.object(&o);
+        // Those that have their place already come first, then whoever has waited longest.
+        let mut first: Vec<(bool, Arc<Pod>)> = pods
+            .list()
+            .iter()
+            .filter_map(read)
+            .map(|p| {
+                let uid = id(&p).2;
+                let runs = listed.contains_key(uid) || self.cx.allotments.get(uid).is_some();
+                (runs, p)
+            })
+            .collect();
+        first.sort_by_key(|(runs, p)| (!runs, p.metadata.creation_timestamp.as_ref().map(|t| t.0)));
+        for (runs, p) in first {
+            self.object(p, runs).await;
         }
-        drop(listed);
+        self.resize().await;
         tokio::spawn(self.clone().follow_events());
         let mut sweep = tokio::time::interval(Duration::from_secs(30));
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -116,7 +151,7 @@ impl Pods {
             let pause = if self.events.load(Ordering::Relaxed) { RELIST_WITH_EVENTS } else { RELIST };
             tokio::select! {
                 c = changes.recv() => match c {
-                    Some(c) => self.change(&c),
+                    Some(c) => self.change(&c).await,
                     None => return,
                 },
                 () = self.poke.notified() => self.relist(&pods).await,
@@ -127,52 +162,65 @@ impl Pods {
         }
     }
 
-    fn change(&self, c: &Change) {
+    async fn change(&self, c: &Change) {
         let uid = |o: &Arc<Object>| o.meta().uid.to_string();
         if let Some(old) = &c.old
             && c.new.as_ref().is_none_or(|n| uid(n) != uid(old))
         {
-            self.tell(&uid(old), Message::Gone);
+            let uid = uid(old);
+            if let Some(h) = self.workers.lock().get_mut(&uid) {
+                // What the API no longer knows takes no place any more, as whoever counts there sees it.
+                h.taken = false;
+            }
+            self.tell(&uid, Message::Gone);
         }
-        if let Some(new) = &c.new {
-            self.object(new);
+        if let Some(pod) = c.new.as_ref().and_then(read) {
+            self.object(pod, false).await;
         }
     }
 
-    fn tell(&self, uid: &str, m: Message) {
+    pub(crate) fn tell(&self, uid: &str, m: Message) {
         if let Some(h) = self.workers.lock().get(uid) {
             let _ = h.tx.send(m);
         }
     }
 
-    fn object(&self, o: &Arc<Object>) {
-        let pod: Pod = match skep_client::typed::decode(o) {
-            Ok(p) => p,
-            Err(e) => {
-                tracing::warn!(error = %e.message, "a pod cannot be read");
-                return;
-            }
-        };
+    /// A pod's object, newer or new; whether something of it runs already.
+    async fn object(&self, pod: Arc<Pod>, runs: bool) {
         let uid = id(&pod).2.to_owned();
-        if uid.is_empty() || uid.contains('/') || uid.starts_with('.') {
+        let known = self.workers.lock().get_mut(&uid).map(|h| h.pod = pod.clone()).is_some();
+        if known {
+            // What the pod may have is decided before its worker hears what it asks for.
+            self.sized(&pod);
+            self.resize().await;
+            self.tell(&uid, Message::Pod(pod));
             return;
         }
-        let pod = Arc::new(pod);
-        let mut workers = self.workers.lock();
-        if let Some(h) = workers.get(&uid) {
-            let _ = h.tx.send(Message::Pod(pod));
-            return;
-        }
+        let verdict = self.admit(&pod, runs).await;
         let (tx, rx) = mpsc::unbounded_channel();
         let shown = Arc::new(RwLock::new(Shown { pod: pod.clone(), seen: Arc::default() }));
-        let w = Worker::new(self.cx.clone(), pod, tx.clone(), rx, shown.clone());
-        workers.insert(uid.clone(), Handle { tx, shown, signature: Vec::new() });
-        drop(workers);
-        let all = self.workers.clone();
+        let mut w = Worker::new(self.cx.clone(), pod.clone(), tx.clone(), rx, shown.clone());
+        let (room, taken) = match verdict {
+            Ok(room) => (room, true),
+            Err(r) => {
+                w.reject(&r);
+                (Vec::new(), false)
+            }
+        };
+        let handle = Handle { tx, shown, signature: Vec::new(), pod: pod.clone(), taken };
+        self.workers.lock().insert(uid.clone(), handle);
+        let pods = self.clone();
         tokio::spawn(async move {
+            pods.room(&room).await;
             w.run().await;
-            all.lock().remove(&uid);
+            pods.workers.lock().remove(&uid);
+            pods.cx.allotments.forget(&uid);
+            // Its place may be what another waits for.
+            pods.poke.notify_one();
         });
+        if taken {
+            self.sized(&pod);
+        }
     }
 
     /// Hands changed listings out, and removes what belongs to no pod.
@@ -215,6 +263,7 @@ impl Pods {
                 }
             }
         }
+        self.resize().await;
     }
 
     async fn remove_orphan(&self, uid: &str, l: &Listed) {

@@ -212,10 +212,13 @@ impl NodeObject {
             self.node.ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect();
         addresses.push(json!({"type": "Hostname", "address": self.node.name}));
         let old = before["conditions"].as_array().cloned().unwrap_or_default();
+        let capacity = self.facts.resources(&self.node, false);
+        let mut allocatable = self.facts.resources(&self.node, true);
+        add_foreign(&mut allocatable, &capacity, &before["capacity"]);
         json!({
             "addresses": addresses,
-            "capacity": self.facts.resources(&self.node, false),
-            "allocatable": self.facts.resources(&self.node, true),
+            "capacity": capacity,
+            "allocatable": allocatable,
             "nodeInfo": self.facts.info,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "conditions": conditions(health, &old, Timestamp::now()),
@@ -416,6 +419,15 @@ impl NodeObject {
     }
 }
 
+/// What others count on the node (extended resources) can be asked for as they count it.
+fn add_foreign(allocatable: &mut Value, own: &Value, told: &Value) {
+    for (name, amount) in told.as_object().into_iter().flatten() {
+        if own.get(name).is_none() {
+            allocatable[name] = amount.clone();
+        }
+    }
+}
+
 /// A status without the times that change at every look.
 fn without_heartbeat(status: &Value) -> Value {
     let mut out = status.clone();
@@ -452,6 +464,15 @@ mod tests {
         assert_eq!(ready(&third)["lastTransitionTime"], "1970-01-01T00:03:20Z");
         assert_eq!(ready(&third)["lastHeartbeatTime"], "1970-01-01T00:05:00Z");
         assert_eq!(third[0]["lastTransitionTime"], "1970-01-01T00:01:40Z");
+    }
+
+    #[test]
+    fn what_others_count_can_be_asked_for() {
+        let (own, mut allocatable) = (json!({"cpu": "2"}), json!({"cpu": "1"}));
+        add_foreign(&mut allocatable, &own, &json!({"cpu": "3", "example.com/foo": "5"}));
+        assert_eq!(allocatable, json!({"cpu": "1", "example.com/foo": "5"}));
+        add_foreign(&mut allocatable, &own, &Value::Null);
+        assert_eq!(allocatable["cpu"], "1");
     }
 
     #[test]

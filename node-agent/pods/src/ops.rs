@@ -1,8 +1,10 @@
 //! The doing: what each [`Action`](crate::core::plan::Action) means to the runtime, the disk and the API.
 
 use crate::context::Context;
+use crate::core::allot::Size;
 use crate::core::backoff::Backoff;
-use crate::core::observed::{Outcome, StartError};
+use crate::core::observed::{Observed, Outcome, StartError};
+use crate::core::resize::{self, Step};
 use crate::core::resources::{Qos, pod_kernel};
 use crate::core::sandbox::{self, id};
 use crate::core::{env, rules, spec};
@@ -23,6 +25,8 @@ pub enum Done {
     NoSandbox,
     /// A container could not be started; whether a pull has failed.
     NotStarted(StartError, bool),
+    /// The pod could not be given another size: why.
+    NotResized(String),
     /// It failed and is tried again.
     Again,
 }
@@ -58,6 +62,7 @@ pub async fn make_sandbox(cx: Context, pod: Arc<Pod>, attempt: u32, changed: boo
         cx.api.event(&pod, None, true, "FailedCreatePodContainer", &m);
         return Done::NoSandbox;
     }
+    cx.allotments.change(uid, |r| r.told.cgroup = Some(pod_kernel(spec)));
     let dirs = [cx.node.pod_logs(ns, name, uid), cx.node.pod_dir(uid)];
     for d in &dirs {
         if let Err(e) = std::fs::create_dir_all(d) {
@@ -165,6 +170,11 @@ pub async fn start(cx: Context, s: Start) -> Done {
         Ok(x) => x,
         Err(e) => return fail("CreateContainerError", "Failed", e.message),
     };
+    // Before it runs: whoever sees it run must know what it was made with.
+    let size = Size::of(c.resources.as_ref());
+    cx.allotments.change(uid, |r| {
+        r.told.containers.insert(c.name.clone(), size);
+    });
     cx.api.event(pod, Some(&c.name), false, "Created", "Container created");
     if let Err(e) = cx.rt.start_container(&made).await {
         return fail("RunContainerError", "Failed", e.message);
@@ -266,6 +276,51 @@ pub async fn stop(cx: Context, s: Stop) -> Done {
             Done::Again
         }
     }
+}
+
+/// Bytes that containers use, by name, as the runtime counts them.
+async fn memory_used(cx: &Context, changes: &[resize::Change]) -> BTreeMap<String, i64> {
+    let stats = cx.rt.stats().await.unwrap_or_default();
+    let of = |c: &resize::Change| {
+        let own = |s: &&k8s_cri::v1::ContainerStats| s.attributes.as_ref().is_some_and(|a| a.id == c.id);
+        let used = stats.iter().find(own)?.memory.as_ref()?.usage_bytes.as_ref()?.value;
+        Some((c.name.clone(), i64::try_from(used).unwrap_or(i64::MAX)))
+    };
+    changes.iter().filter_map(of).collect()
+}
+
+/// Gives running containers and the pod's cgroup the size that the pod was given.
+pub async fn resize(cx: Context, pod: Arc<Pod>, seen: Arc<Observed>) -> Done {
+    let Some(spec) = pod.spec.as_ref() else { return Done::Fine };
+    let uid = id(&pod).2;
+    let cgroup = sandbox::cgroup(&pod, &cx.node);
+    let (want, now) = (pod_kernel(spec), cx.cgroups.now(&cgroup));
+    let changes = resize::changes(spec, &seen, &cx.allotments.told(uid));
+    let each = memory_used(&cx, &changes).await;
+    if let Some(why) = resize::too_small(&want, &now, &changes, cx.cgroups.memory_used(&cgroup), &each) {
+        return Done::NotResized(why);
+    }
+    for step in resize::steps(&want, &now, &changes) {
+        match step {
+            Step::PodMemory(_) | Step::PodQuota(_) | Step::PodShares(_) => {
+                if let Err(e) = cx.cgroups.resize(&cgroup, &step) {
+                    return Done::NotResized(format!("failed to set the pod's cgroup: {e}"));
+                }
+            }
+            Step::Container { id, name, size } => {
+                // A running process keeps the score it was started with.
+                let linux = sandbox::linux_resources(&size.kernel(), 0);
+                if let Err(e) = cx.rt.update_container(&id, linux).await {
+                    return Done::NotResized(e.message);
+                }
+                cx.allotments.change(uid, |r| {
+                    r.told.containers.insert(name, size);
+                });
+            }
+        }
+    }
+    cx.allotments.change(uid, |r| r.told.cgroup = Some(want));
+    Done::Fine
 }
 
 /// Removes what an ended pod held on this node, but its logs and dead containers.

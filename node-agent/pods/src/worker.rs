@@ -2,12 +2,13 @@
 //! that the pod is never deaf.
 
 use crate::context::Context;
+use crate::core::admit::Rejection;
 use crate::core::backoff::Backoff;
 use crate::core::observed::{Memory, Observed, Op, Outcome, State};
 use crate::core::plan::{Action, Plan, View, plan};
 use crate::core::probe::{Counter, Due, Kind, Timing};
 use crate::core::sandbox::id;
-use crate::core::{rules, spec, status};
+use crate::core::{resize, rules, spec, status};
 use crate::cri::Listed;
 use crate::ops::{self, Done};
 use crate::prober::{self, Handler};
@@ -25,6 +26,12 @@ use tokio::task::AbortHandle;
 pub enum Message {
     /// The pod's object, newer or the same.
     Pod(Arc<Pod>),
+    /// The node has decided on the size that this pod asks for.
+    Sized(Arc<Pod>, Result<(), Rejection>),
+    /// The pod asks for no other size any more.
+    SizeKept,
+    /// The node ends the pod by itself.
+    End(End),
     /// The pod's object is gone from the API.
     Gone,
     /// The runtime's listing of the pod has changed.
@@ -35,6 +42,19 @@ pub enum Message {
     Probed(String, Kind, Outcome),
     /// A status write has ended.
     Written(Result<Option<Arc<Pod>>, String>),
+}
+
+/// The end of a pod that its node decided.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Reason of the failure.
+    pub reason: String,
+    /// Its message.
+    pub message: String,
+    /// Message of the condition that says what ended it.
+    pub disruption: String,
+    /// Seconds it gets; its own without.
+    pub grace: Option<i64>,
 }
 
 /// What the rest of the node may know of a pod at any time.
@@ -67,6 +87,9 @@ pub struct Worker {
     cx: Context,
     tx: mpsc::UnboundedSender<Message>,
     rx: mpsc::UnboundedReceiver<Message>,
+    /// As the API has it.
+    raw: Arc<Pod>,
+    /// As the node gives it room.
     pod: Arc<Pod>,
     seen: Arc<Observed>,
     memory: Memory,
@@ -94,13 +117,15 @@ impl Worker {
         shown: Arc<parking_lot::RwLock<Shown>>,
     ) -> Self {
         let refresh_at = Timestamp::now();
-        Self {
+        let memory = Memory { notes: resize::Notes::read(&pod), ..Memory::default() };
+        let mut out = Self {
             cx,
             tx,
             rx,
+            raw: pod.clone(),
             pod,
             seen: Arc::new(Observed::default()),
-            memory: Memory::default(),
+            memory,
             probes: BTreeMap::new(),
             running: BTreeMap::new(),
             writing: false,
@@ -110,6 +135,28 @@ impl Worker {
             refresh_at,
             finish_again_at: None,
             shown,
+        };
+        out.fit();
+        out
+    }
+
+    /// The pod is not taken: it only says so.
+    pub fn reject(&mut self, r: &Rejection) {
+        self.cx.api.event(&self.pod, None, true, &r.reason, &r.message);
+        self.memory.forced_failure = Some((r.reason.clone(), format!("Pod was rejected: {}", r.message)));
+        self.memory.rejected = true;
+        self.memory.finished = true;
+    }
+
+    /// The pod as the node gives it room now.
+    fn fit(&mut self) {
+        let given = self.cx.allotments.get(id(&self.raw).2).map(|r| r.given);
+        self.pod = given.map_or_else(|| self.raw.clone(), |g| g.overlay(&self.raw));
+    }
+
+    fn say(&self, word: Option<resize::Word>) {
+        if let Some((warning, reason, message)) = word {
+            self.cx.api.event(&self.pod, None, warning, reason, &message);
         }
     }
 
@@ -139,13 +186,23 @@ impl Worker {
     async fn look(&mut self) {
         let uid = id(&self.pod).2.to_owned();
         match self.cx.rt.list_pod(&uid).await {
-            Ok(l) => self.take(&l).await,
+            Ok(l) => self.take(&l, false).await,
             Err(e) => tracing::warn!(%uid, error = %e, "runtime does not answer"),
         }
     }
 
-    async fn take(&mut self, l: &Listed) {
-        match self.cx.rt.observe(l, &self.seen, &self.cx.message_files(&self.pod)).await {
+    /// Asks for all details again, as the runtime does not tell which of them have changed.
+    async fn look_again(&mut self) {
+        match self.cx.rt.list_pod(id(&self.pod).2).await {
+            Ok(l) => self.take(&l, true).await,
+            Err(e) => tracing::warn!(error = %e, "runtime does not answer"),
+        }
+    }
+
+    async fn take(&mut self, l: &Listed, all: bool) {
+        let nothing = Observed::default();
+        let before = if all { &nothing } else { &*self.seen };
+        match self.cx.rt.observe(l, before, &self.cx.message_files(&self.pod)).await {
             Ok(o) => self.seen = Arc::new(o),
             Err(e) => tracing::warn!(error = %e, "runtime does not answer"),
         }
@@ -154,8 +211,28 @@ impl Worker {
     async fn hear(&mut self, m: Message) {
         match m {
             Message::Pod(p) => self.newer(p),
+            Message::Sized(pod, verdict) => {
+                let now = Timestamp::now();
+                let word = match verdict {
+                    Ok(()) => {
+                        self.memory.resize_retry_at = None;
+                        Some(self.memory.notes.agree(&pod, now))
+                    }
+                    Err(r) => self.memory.notes.refuse(&pod, &r.reason, &r.message, now),
+                };
+                self.fit();
+                self.say(word);
+            }
+            Message::SizeKept => self.memory.notes.pending = None,
+            Message::End(e) => {
+                if self.memory.forced_failure.is_none() {
+                    self.memory.forced_failure = Some((e.reason, e.message));
+                    self.memory.disruption = Some(e.disruption);
+                    self.memory.grace = e.grace;
+                }
+            }
             Message::Gone => self.memory.orphaned = true,
-            Message::Listed(l) => self.take(&l).await,
+            Message::Listed(l) => self.take(&l, false).await,
             Message::Probed(container, kind, outcome) => {
                 let r = self.memory.probes.entry(container).or_default();
                 match kind {
@@ -170,7 +247,8 @@ impl Worker {
                 match r {
                     Ok(p) => {
                         self.write_failures = 0;
-                        if let Some(p) = p {
+                        // Another generation comes by the watch, when it is decided what it may have.
+                        if let Some(p) = p.filter(|p| p.metadata.generation == self.raw.metadata.generation) {
                             self.newer(p);
                         }
                     }
@@ -189,8 +267,9 @@ impl Worker {
 
     fn newer(&mut self, p: Arc<Pod>) {
         let rev = |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
-        if rev(&p) >= rev(&self.pod) {
-            self.pod = p;
+        if rev(&p) >= rev(&self.raw) {
+            self.raw = p;
+            self.fit();
         }
     }
 
@@ -230,10 +309,19 @@ impl Worker {
                 self.memory.finished = true;
             }
             (Op::Finish, _) => self.finish_again_at = Some(now + SignedDuration::from_secs(1)),
+            (Op::Resize, Done::NotResized(message)) => {
+                let word = self.memory.notes.fail(&self.pod, &message, now);
+                self.say(word);
+                self.memory.resize_retry_at = Some(now + SignedDuration::from_secs(10));
+            }
             (_, Done::Again) => self.finish_again_at = Some(now + SignedDuration::from_secs(1)),
             _ => {}
         }
-        self.look().await;
+        if op == Op::Resize {
+            self.look_again().await;
+        } else {
+            self.look().await;
+        }
     }
 
     fn view<'a>(&'a self, now: Timestamp) -> View<'a> {
@@ -245,7 +333,15 @@ impl Worker {
         let now = Timestamp::now();
         let ending = self.memory.orphaned
             || self.pod.metadata.deletion_timestamp.is_some()
+            || self.memory.forced_failure.is_some()
             || rules::terminal_phase(self.pod.status.as_ref().and_then(|s| s.phase.as_deref()));
+        self.memory.told = self.cx.allotments.told(id(&self.pod).2);
+        if !ending && let Some(spec) = &self.pod.spec {
+            let going_on = !resize::changes(spec, &self.seen, &self.memory.told).is_empty()
+                || resize::pod_differs(spec, &self.memory.told);
+            let word = self.memory.notes.look(&self.pod, going_on, now);
+            self.say(word);
+        }
         if ending {
             if self.memory.stopping_since.is_none() {
                 self.memory.stopping_since = Some(now);
@@ -267,6 +363,7 @@ impl Worker {
         for (name, b) in &p.backoff {
             self.memory.backoff.insert(name.clone(), *b);
         }
+        self.memory.restarting.extend(p.restarting.iter().cloned());
         if let Some(f) = p.force_failure.clone() {
             self.memory.forced_failure = Some(f.clone());
             self.cx.api.event(&self.pod, None, false, &f.0, &f.1);
@@ -280,7 +377,7 @@ impl Worker {
         }
         self.probe();
         self.write(&p, now);
-        let mut shown = (*self.pod).clone();
+        let mut shown = (*self.raw).clone();
         shown.status = Some(p.status.clone());
         *self.shown.write() = Shown { pod: Arc::new(shown), seen: self.seen.clone() };
         self.forget();
@@ -377,6 +474,7 @@ impl Worker {
                 }
                 self.spawn(op, ops::stop(cx, s));
             }
+            Action::Resize => self.spawn(Op::Resize, ops::resize(cx, pod, self.seen.clone())),
             Action::StopSandbox { id } => {
                 let sandbox = id.clone();
                 self.spawn(Op::StopSandbox(id), async move {
@@ -528,6 +626,7 @@ impl Worker {
         let ids: Vec<&String> = self.seen.containers.iter().map(|c| &c.id).collect();
         self.memory.probes.retain(|k, _| ids.contains(&k));
         self.memory.adopted.retain(|k| ids.contains(&k));
+        self.memory.restarting.retain(|k| ids.contains(&k));
     }
 
     /// Removes what is left on disk of a pod that is no more.

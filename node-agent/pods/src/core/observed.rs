@@ -1,6 +1,9 @@
 //! What the container runtime says about one pod, newest first, and what the agent remembers beside it.
 
+use super::allot::Told;
 use super::backoff::Backoff;
+use super::resize::Notes;
+use super::resources::Kernel;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,6 +69,8 @@ pub struct Container {
     pub spec_hash: Option<String>,
     /// Identity of the first process, when the runtime tells (uid, gid, supplemental groups).
     pub user: Option<(i64, i64, Vec<i64>)>,
+    /// What it may use, when the runtime tells.
+    pub resources: Option<Kernel>,
 }
 
 /// Everything the runtime knows of one pod; both lists newest first.
@@ -138,6 +143,8 @@ pub enum Op {
     StopSandbox(String),
     /// Volumes and cgroups are being removed, then the pod object.
     Finish,
+    /// Running containers and the pod's cgroup are being given another size.
+    Resize,
     /// Dead containers and sandboxes are being removed.
     Collect,
 }
@@ -163,8 +170,22 @@ pub struct Memory {
     pub sandbox_failures: u32,
     /// Set once volumes and cgroups are gone after the pod ended.
     pub finished: bool,
-    /// Reason and message of a failure the agent itself decided (deadline, admission).
+    /// Reason and message of a failure the agent itself decided (deadline, admission, eviction).
     pub forced_failure: Option<(String, String)>,
+    /// The node did not take the pod: nothing of it was ever made.
+    pub rejected: bool,
+    /// Message of the `DisruptionTarget` condition of a pod that the node itself ends.
+    pub disruption: Option<String>,
+    /// Seconds that such a pod gets instead of its own.
+    pub grace: Option<i64>,
+    /// Containers (by identifier) that were stopped to be started again, whatever their restart policy says.
+    pub restarting: BTreeSet<String>,
+    /// What runtime and kernel have been told of the pod's size.
+    pub told: Told,
+    /// How it stands with another size.
+    pub notes: Notes,
+    /// No change of size is tried before this.
+    pub resize_retry_at: Option<Timestamp>,
     /// When containers were first told to stop, for the remaining grace.
     pub stopping_since: Option<Timestamp>,
     /// The grace the running stops were given, in seconds.

@@ -3,6 +3,7 @@
 
 use super::backoff::{Backoff, go_duration};
 use super::observed::{Container as Seen, Observed, Op, Outcome, State};
+use super::resize;
 use super::rules;
 pub use super::status::View;
 use super::status::{self, Waiting};
@@ -41,6 +42,8 @@ pub enum Action {
         /// A stop is already under way with more time; only shorten it.
         hasten: bool,
     },
+    /// Give what runs the size that the pod was given.
+    Resize,
     /// Stop a sandbox, and with it its network.
     StopSandbox {
         /// Runtime identifier.
@@ -72,6 +75,8 @@ pub struct Plan {
     pub backoff: Vec<(String, Backoff)>,
     /// Containers that wait out a crash backoff, for the `BackOff` event.
     pub backing_off: Vec<String>,
+    /// Containers (by identifier) that are stopped to be started again, whatever their restart policy says.
+    pub restarting: Vec<String>,
     /// The pod has failed by the agent's own decision: reason and message to remember.
     pub force_failure: Option<(String, String)>,
     /// Nothing is left of the pod on this node and its object is gone.
@@ -100,6 +105,37 @@ struct Build<'a> {
     wake: Option<Timestamp>,
     backoff: Vec<(String, Backoff)>,
     backing_off: Vec<String>,
+    restarting: Vec<String>,
+}
+
+/// Why a running container has to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Its image in the spec is another one.
+    Image,
+    /// Its liveness probe failed.
+    Liveness,
+    /// Its startup probe failed.
+    Startup,
+    /// It was given another size, for which it asks to start anew.
+    Resize,
+}
+
+impl Why {
+    /// What is told of it; `what` is the word for the container.
+    fn message(self, what: &str, name: &str) -> String {
+        match self {
+            Self::Image => format!("{what} {name} definition changed"),
+            Self::Liveness => format!("{what} {name} failed liveness probe"),
+            Self::Startup => format!("{what} {name} failed startup probe"),
+            Self::Resize => format!("Container {name} resize requires restart"),
+        }
+    }
+
+    /// Whether it is started again although its policy says never.
+    fn always(self) -> bool {
+        matches!(self, Self::Image | Self::Resize)
+    }
 }
 
 /// Decides for one pod.
@@ -111,6 +147,7 @@ pub fn plan(v: &View<'_>) -> Plan {
             wake_at: None,
             backoff: Vec::new(),
             backing_off: Vec::new(),
+            restarting: Vec::new(),
             force_failure: None,
             gone: true,
         };
@@ -123,6 +160,7 @@ pub fn plan(v: &View<'_>) -> Plan {
         wake: None,
         backoff: Vec::new(),
         backing_off: Vec::new(),
+        restarting: Vec::new(),
     };
     let phase = v.pod.status.as_ref().and_then(|s| s.phase.as_deref());
     let mut force_failure = None;
@@ -157,6 +195,7 @@ pub fn plan(v: &View<'_>) -> Plan {
         wake_at: b.wake,
         backoff: b.backoff,
         backing_off: b.backing_off,
+        restarting: b.restarting,
         force_failure,
         gone,
     }
@@ -212,7 +251,7 @@ impl Build<'_> {
         // Once every regular container has ended for good, nothing is started any more, sidecars neither.
         let over = |c: &Container| {
             self.v.seen.container(&c.name).is_some_and(|s| s.state == State::Exited)
-                && !rules::should_start(self.v.pod, spec, c, self.v.seen)
+                && !rules::should_start(self.v.pod, spec, c, self.v.seen, self.v.memory)
         };
         if spec.containers.iter().all(over) {
             return true;
@@ -235,17 +274,21 @@ impl Build<'_> {
                     Some(s) if s.state == State::Running => match self.unfit(c, s) {
                         None => keep += 1,
                         Some(why) => {
-                            let again = rules::container_restart(spec, c) != rules::Restart::Never
-                                || why.ends_with("definition changed");
-                            let message = if again { format!("{why}, will be restarted") } else { why };
+                            let again =
+                                rules::container_restart(spec, c) != rules::Restart::Never || why.always();
+                            let mut message = why.message("Container", &c.name);
                             if again {
                                 keep += 1;
+                                self.restarting.push(s.id.clone());
+                                if why != Why::Resize {
+                                    message.push_str(", will be restarted");
+                                }
                             }
-                            self.stop(s, self.container_grace(c, &message), message);
+                            self.stop(s, self.container_grace(c, why), message);
                         }
                     },
                     _ => {
-                        if rules::should_start(self.v.pod, spec, c, self.v.seen) {
+                        if rules::should_start(self.v.pod, spec, c, self.v.seen, self.v.memory) {
                             regular.push(c.name.clone());
                         }
                     }
@@ -257,8 +300,33 @@ impl Build<'_> {
             init_starts.extend(regular);
         }
         starts.extend(init_starts);
-        self.start_next(&starts, &sandbox);
+        if self.resize() {
+            self.start_next(&starts, &sandbox);
+        }
         self.collect_dead();
+        false
+    }
+
+    /// Gives what runs the size the pod was given. Says whether containers may be started: not while that is under way,
+    /// as a container may need the room its pod is about to get.
+    fn resize(&mut self) -> bool {
+        if self.busy(&Op::Resize) {
+            return false;
+        }
+        let told = &self.v.memory.told;
+        let changes = resize::changes(self.spec, self.v.seen, told);
+        // What starts anew is stopped first.
+        if changes.iter().any(|c| c.restart) {
+            return true;
+        }
+        if changes.is_empty() && !resize::pod_differs(self.spec, told) {
+            return true;
+        }
+        if let Some(at) = self.v.memory.resize_retry_at.filter(|at| self.v.now < *at) {
+            self.wake_by(at);
+            return true;
+        }
+        self.actions.push(Action::Resize);
         false
     }
 
@@ -366,28 +434,27 @@ impl Build<'_> {
     }
 
     /// Why a running container has to go, if it has to.
-    fn unfit(&self, c: &Container, s: &Seen) -> Option<String> {
+    fn unfit(&self, c: &Container, s: &Seen) -> Option<Why> {
         if s.spec_hash.as_deref().is_some_and(|h| Some(h) != c.image.as_deref()) {
-            return Some(format!("Container {} definition changed", c.name));
+            return Some(Why::Image);
+        }
+        let changes = resize::changes(self.spec, self.v.seen, &self.v.memory.told);
+        if changes.iter().any(|x| x.id == s.id && x.restart) {
+            return Some(Why::Resize);
         }
         let p = self.v.memory.probes.get(&s.id)?;
         if p.liveness == Some(Outcome::Failure) {
-            return Some(format!("Container {} failed liveness probe", c.name));
+            return Some(Why::Liveness);
         }
-        if p.startup == Some(Outcome::Failure) {
-            return Some(format!("Container {} failed startup probe", c.name));
-        }
-        None
+        (p.startup == Some(Outcome::Failure)).then_some(Why::Startup)
     }
 
     /// Grace for one container: its probe's own after a failed probe, else the pod's.
-    fn container_grace(&self, c: &Container, why: &str) -> i64 {
-        let own = if why.contains("failed liveness probe") {
-            c.liveness_probe.as_ref()
-        } else if why.contains("failed startup probe") {
-            c.startup_probe.as_ref()
-        } else {
-            None
+    fn container_grace(&self, c: &Container, why: Why) -> i64 {
+        let own = match why {
+            Why::Liveness => c.liveness_probe.as_ref(),
+            Why::Startup => c.startup_probe.as_ref(),
+            Why::Image | Why::Resize => None,
         };
         own.and_then(|p| p.termination_grace_period_seconds)
             .map_or_else(|| rules::grace_seconds(self.v.pod), |g| g.clamp(0, rules::GRACE_MAX))
@@ -432,9 +499,7 @@ impl Build<'_> {
                         .as_ref()
                         .and_then(|st| st.init_container_statuses.as_ref())
                         .and_then(|l| l.iter().find(|o| o.name == c.name));
-                    let why = self.unfit(c, s).map(|w| {
-                        w.strip_prefix("Container").map(|w| format!("Init container{w}")).unwrap_or(w)
-                    });
+                    let why = self.unfit(c, s);
                     let fresh = status::started(c, Some(s), old, self.v.memory);
                     if fresh {
                         if last {
@@ -445,7 +510,8 @@ impl Build<'_> {
                     }
                     if let Some(why) = why {
                         starts.push(i);
-                        stops.push((s.clone(), self.container_grace(c, &why), why));
+                        let message = why.message("Init container", &c.name);
+                        stops.push((s.clone(), self.container_grace(c, why), message));
                     }
                 }
                 State::Exited if sidecar => starts.push(i),
@@ -511,7 +577,8 @@ impl Build<'_> {
 
     /// Stops what runs: regular containers first, then sidecars from the last to the first. Says whether all is still.
     fn end_containers(&mut self, message: &str, sandbox_too: bool) -> bool {
-        let grace = rules::grace_seconds(self.v.pod);
+        let own = rules::grace_seconds(self.v.pod);
+        let grace = self.v.memory.grace.map_or(own, |g| g.min(own));
         let since = self.v.memory.stopping_since.unwrap_or(self.v.now);
         let elapsed = self.v.now.duration_since(since).as_secs().max(0);
         let left = (grace - elapsed).max(0);

@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -55,7 +56,7 @@ pub fn qos(spec: &PodSpec) -> Qos {
 }
 
 /// What the kernel is told for a container or a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Kernel {
     /// `cpu.shares` (2 to 262144).
     pub shares: i64,
@@ -67,7 +68,8 @@ pub struct Kernel {
     pub memory: i64,
 }
 
-const PERIOD_US: i64 = 100_000;
+/// The period in which quotas count, in microseconds.
+pub const PERIOD_US: i64 = 100_000;
 
 /// Shares of a request of `milli` thousandths of a core.
 pub fn shares(milli: i64) -> i64 {
@@ -77,6 +79,18 @@ pub fn shares(milli: i64) -> i64 {
 /// Quota in microseconds a period of a limit of `milli` thousandths of a core; 0 without limit.
 pub fn quota(milli: i64) -> i64 {
     if milli <= 0 { 0 } else { (milli.saturating_mul(PERIOD_US) / 1000).max(1000) }
+}
+
+/// Thousandths of a core that shares stand for; 0 for none.
+pub fn shares_milli(shares: i64) -> i64 {
+    if shares < 2 { 0 } else { shares.saturating_mul(1000).saturating_add(1023) / 1024 }
+}
+
+impl Kernel {
+    /// Thousandths of a core that the quota stands for; 0 for none.
+    pub fn quota_milli(&self) -> i64 {
+        if self.quota <= 0 || self.period <= 0 { 0 } else { self.quota.saturating_mul(1000) / self.period }
+    }
 }
 
 fn amount(list: Option<&BTreeMap<String, Quantity>>, name: &str, cpu: bool) -> Option<i64> {

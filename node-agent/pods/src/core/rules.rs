@@ -1,6 +1,6 @@
 //! Small rules about pods that several decisions share.
 
-use super::observed::{Container as Seen, Observed, State};
+use super::observed::{Container as Seen, Memory, Observed, State};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 /// Restart policies of a pod or container.
@@ -66,15 +66,22 @@ pub fn is_sidecar(c: &Container) -> bool {
     c.restart_policy.as_deref() == Some("Always")
 }
 
+/// Whether the container was stopped only to be started again.
+pub fn restarting(c: &Container, seen: &Observed, memory: &Memory) -> bool {
+    seen.container(&c.name).is_some_and(|s| memory.restarting.contains(&s.id))
+}
+
 /// Whether the container of the spec has to be (re)started, from what the runtime knows of it.
-pub fn should_start(pod: &Pod, spec: &PodSpec, c: &Container, seen: &Observed) -> bool {
+pub fn should_start(pod: &Pod, spec: &PodSpec, c: &Container, seen: &Observed, memory: &Memory) -> bool {
     let deleting = pod.metadata.deletion_timestamp.is_some();
     match seen.container(&c.name) {
         None => !deleting,
         Some(s) => match s.state {
             State::Running => false,
             State::Unknown | State::Created => !deleting,
-            State::Exited => !deleting && restarts_after(spec, c, s.exit_code),
+            State::Exited => {
+                !deleting && (memory.restarting.contains(&s.id) || restarts_after(spec, c, s.exit_code))
+            }
         },
     }
 }

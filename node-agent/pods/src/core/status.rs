@@ -1,16 +1,19 @@
 //! The status a pod's node reports: container statuses, phase, conditions, addresses.
 //! Source: kubelet `generateAPIPodStatus`, `getPhase`, `status/generate.go`.
 
+use super::allot::Size;
 use super::observed::{Container as Seen, Memory, Observed, Outcome, State};
-use super::resources::qos;
+use super::resources::{milli, qos, shares_milli, units};
 use super::rules;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
     ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodSpec, PodStatus,
-    VolumeMountStatus,
+    ResourceRequirements, VolumeMountStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use skep_api::quantity::QuantityFormat;
 use std::collections::BTreeMap;
 
 /// Waiting reasons the plan decided, by container name: reason and message.
@@ -32,8 +35,18 @@ pub struct View<'a> {
 }
 
 /// Condition types that the node owns; all others are kept as they are.
-pub const OWNED: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWNED: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    super::resize::PENDING,
+    super::resize::IN_PROGRESS,
+];
+
+/// Condition of a pod that something else than itself ends.
+const DISRUPTION: &str = "DisruptionTarget";
 
 /// Nanoseconds since the epoch, cut to whole seconds as the API keeps them; `None` for 0.
 pub fn time(ns: i64) -> Option<Time> {
@@ -187,7 +200,7 @@ fn one(v: &View<'_>, spec: &PodSpec, c: &Container, kind: Kind, wait: &Waiting) 
                 }),
             });
             if kind != Kind::Ephemeral {
-                out.resources = Some(c.resources.clone().unwrap_or_default());
+                out.resources = Some(used(c, s, v.memory.told.containers.get(&c.name).copied(), old));
                 out.allocated_resources = c.resources.as_ref().and_then(|r| r.requests.clone());
             }
             if let Some(b) = before {
@@ -266,6 +279,54 @@ fn one(v: &View<'_>, spec: &PodSpec, c: &Container, kind: Kind, wait: &Waiting) 
     apply_wait(v, spec, c, kind, wait, out)
 }
 
+/// What a container may use: what it was given, but for what the runtime says it has.
+fn used(c: &Container, s: &Seen, told: Option<Size>, old: Option<&ContainerStatus>) -> ResourceRequirements {
+    type Amounts = BTreeMap<String, Quantity>;
+    let mut out = c.resources.clone().unwrap_or_default();
+    if s.state != State::Running {
+        return out;
+    }
+    let before = old
+        .filter(|o| was_running(Some(o)) && o.container_id.as_deref() == Some(&container_id(&s.id)))
+        .and_then(|o| o.resources.clone())
+        .unwrap_or_default();
+    // What is not known is what was said last.
+    let keep = |to: &mut Amounts, earlier: Option<&Amounts>, name: &str| {
+        if let (Some(to), Some(q)) = (to.get_mut(name), earlier.and_then(|e| e.get(name))) {
+            to.clone_from(q);
+        }
+    };
+    let cpu = |to: &mut Amounts, has: i64, least: i64, earlier: Option<&Amounts>| {
+        if has <= 0 {
+            keep(to, earlier, "cpu");
+        } else if let Some(q) = to.get_mut("cpu") {
+            let given = milli(q).unwrap_or(0);
+            // Up to the least amount the kernel tells nothing apart.
+            if has != given && (has > least || given > least) {
+                q.0 = skep_api::quantity::Quantity::from_milli(has).to_string();
+            }
+        }
+    };
+    let memory = |to: &mut Amounts, has: i64, earlier: Option<&Amounts>| {
+        if has <= 0 {
+            keep(to, earlier, "memory");
+        } else if let Some(q) = to.get_mut("memory").filter(|q| units(q) != Some(has)) {
+            q.0 = skep_api::quantity::Quantity::new(has, QuantityFormat::BinarySi).to_string();
+        }
+    };
+    let has = s.resources.unwrap_or_default();
+    if let Some(to) = &mut out.limits {
+        cpu(to, has.quota_milli(), 10, before.limits.as_ref());
+        memory(to, has.memory, before.limits.as_ref());
+    }
+    if let Some(to) = &mut out.requests {
+        cpu(to, shares_milli(has.shares), 2, before.requests.as_ref());
+        // No runtime knows what memory was asked for, but it was told last with all else.
+        memory(to, told.map_or(0, |t| t.memory_request), before.requests.as_ref());
+    }
+    out
+}
+
 /// A container that waits to be started shows why; its end, if any, moves to the last state.
 fn apply_wait(
     v: &View<'_>,
@@ -279,7 +340,7 @@ fn apply_wait(
         return out;
     }
     if let Some((reason, message)) = wait.get(&c.name)
-        && rules::should_start(v.pod, spec, c, v.seen)
+        && rules::should_start(v.pod, spec, c, v.seen, v.memory)
     {
         if let Some(s) = out.state.take().filter(|s| s.terminated.is_some()) {
             out.last_state = Some(s);
@@ -328,12 +389,17 @@ fn ended(s: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
 
 /// The phase that follows from container statuses.
 fn phase(
+    v: &View<'_>,
     spec: &PodSpec,
     init: &[ContainerStatus],
     regular: &[ContainerStatus],
     terminal: bool,
     initialized: bool,
 ) -> &'static str {
+    // One that was stopped to be started again has not ended for good.
+    let again = |c: &Container, code: i32| {
+        rules::restarting(c, v.seen, v.memory) || rules::restarts_after(spec, c, code)
+    };
     let mut n = Count {
         pending_init: 0,
         pending_sidecar: 0,
@@ -376,7 +442,7 @@ fn phase(
             Some(0) if end.is_some() => {}
             Some(0) => {}
             Some(code) => {
-                if !rules::restarts_after(spec, c, code) {
+                if !again(c, code) {
                     n.failed_init_final += 1;
                 } else {
                     n.pending_init += 1;
@@ -394,13 +460,13 @@ fn phase(
             Some(s) if s.terminated.is_some() => {
                 let code = ended(Some(s)).map_or(0, |t| t.exit_code);
                 n.stopped += 1;
-                n.stopped_final += u32::from(!rules::restarts_after(spec, c, code));
+                n.stopped_final += u32::from(!again(c, code));
                 n.succeeded += u32::from(code == 0);
             }
             Some(s) if s.waiting.is_some() => match last {
                 Some(t) => {
                     n.stopped += 1;
-                    n.stopped_final += u32::from(!rules::restarts_after(spec, c, t.exit_code));
+                    n.stopped_final += u32::from(!again(c, t.exit_code));
                 }
                 None => n.waiting += 1,
             },
@@ -537,6 +603,9 @@ fn initialized(spec: &PodSpec, all: &[&ContainerStatus], phase: &str) -> PodCond
 pub fn generate(v: &View<'_>, wait: &Waiting, terminal: bool) -> PodStatus {
     let Some(spec) = v.pod.spec.as_ref() else { return PodStatus::default() };
     let old = v.pod.status.clone().unwrap_or_default();
+    if v.memory.rejected {
+        return rejected(v, spec, &old);
+    }
     let init: Vec<ContainerStatus> =
         spec.init_containers.iter().flatten().map(|c| one(v, spec, c, Kind::Init, wait)).collect();
     let mut regular: Vec<ContainerStatus> =
@@ -553,7 +622,7 @@ pub fn generate(v: &View<'_>, wait: &Waiting, terminal: bool) -> PodStatus {
         .containers
         .iter()
         .any(|c| v.seen.container(&c.name).is_some_and(|s| s.state != State::Unknown && s.started_at > 0));
-    let mut phase = phase(spec, &init, &regular, terminal, was_initialized).to_owned();
+    let mut phase = phase(v, spec, &init, &regular, terminal, was_initialized).to_owned();
     let (mut reason, mut message) = (None, None);
     if old.phase.as_deref() == Some(&phase) {
         reason.clone_from(&old.reason);
@@ -580,6 +649,9 @@ pub fn generate(v: &View<'_>, wait: &Waiting, terminal: bool) -> PodStatus {
     let generation = v.pod.metadata.generation;
     let mut conditions: Vec<PodCondition> =
         old.conditions.iter().flatten().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned().collect();
+    if !rules::terminal_phase(Some(&phase)) {
+        conditions.extend(v.memory.notes.conditions());
+    }
     let base = containers_ready(spec, &all, &phase);
     let mut own = vec![
         condition(
@@ -593,6 +665,10 @@ pub fn generate(v: &View<'_>, wait: &Waiting, terminal: bool) -> PodStatus {
         base,
         condition("PodScheduled", true, "", String::new()),
     ];
+    if let Some(message) = &v.memory.disruption {
+        conditions.retain(|c| c.type_ != DISRUPTION);
+        own.push(condition(DISRUPTION, true, "TerminationByKubelet", message.clone()));
+    }
     for c in &mut own {
         let before = old.conditions.iter().flatten().find(|o| o.type_ == c.type_);
         c.observed_generation = generation;
@@ -625,6 +701,23 @@ pub fn generate(v: &View<'_>, wait: &Waiting, terminal: bool) -> PodStatus {
         ..PodStatus::default()
     }
     .tidy()
+}
+
+/// The status of a pod that the node did not take: there is nothing to tell of its containers.
+fn rejected(v: &View<'_>, spec: &PodSpec, old: &PodStatus) -> PodStatus {
+    let (reason, message) = v.memory.forced_failure.clone().unwrap_or_default();
+    PodStatus {
+        phase: Some("Failed".into()),
+        reason: Some(reason),
+        message: Some(message),
+        qos_class: Some(qos(spec).as_str().into()),
+        start_time: old
+            .start_time
+            .clone()
+            .or_else(|| Timestamp::from_second(v.now.as_second()).ok().map(Time)),
+        observed_generation: v.pod.metadata.generation.max(old.observed_generation),
+        ..old.clone()
+    }
 }
 
 /// Addresses are the running sandbox's; an ended pod keeps those it had.

@@ -1,8 +1,11 @@
 //! The pod state machine, driven by hand.
 
+mod admission;
 mod parts;
+mod resizing;
 mod wild;
 
+use super::allot::Size;
 use super::backoff::{Backoff, go_duration};
 use super::observed::*;
 use super::plan::{Action, Plan, View, plan};
@@ -82,6 +85,7 @@ impl World {
         for (n, b) in &p.backoff {
             self.memory.backoff.insert(n.clone(), *b);
         }
+        self.memory.restarting.extend(p.restarting.iter().cloned());
         if let Some(f) = &p.force_failure {
             self.memory.forced_failure = Some(f.clone());
         }
@@ -90,6 +94,12 @@ impl World {
 
     fn put(&mut self, name: &str, attempt: u32, state: State, code: i32) {
         let id = format!("{name}{attempt}");
+        let made = super::spec::find(self.pod.spec.as_ref().unwrap(), name);
+        if !self.seen.containers.iter().any(|c| c.id == id)
+            && let Some(c) = made
+        {
+            self.memory.told.containers.insert(name.into(), Size::of(c.resources.as_ref()));
+        }
         self.seen.containers.retain(|c| c.id != id);
         self.seen.containers.insert(
             0,
@@ -605,7 +615,9 @@ fn a_restarted_agent_leaves_ready_pods_ready() {
     w.probe("c0", Kind::Startup, Outcome::Success);
     w.probe("c0", Kind::Readiness, Outcome::Success);
     let before = w.step();
-    w.memory = Memory { adopted: ["c0".to_owned()].into(), ..Memory::default() };
+    // What was told of its size lies on disk.
+    let told = w.memory.told.clone();
+    w.memory = Memory { adopted: ["c0".to_owned()].into(), told, ..Memory::default() };
     w.now = 9;
     let after = w.step();
     assert_eq!(after.status, before.status);

@@ -17,7 +17,8 @@ fn wild_histories() {
     for round in 0..rounds {
         let policy = ["Always", "OnFailure", "Never"][next(3) as usize];
         let mut w = World::new(json!({"restartPolicy": policy, "containers": [
-            {"name": "a", "image": "i", "livenessProbe": {"tcpSocket": {"port": 1}}}, {"name": "b", "image": "i"}],
+            {"name": "a", "image": "i", "livenessProbe": {"tcpSocket": {"port": 1}}}, {"name": "b", "image": "i",
+             "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}],
             "initContainers": [{"name": "x", "image": "i"}, {"name": "s", "image": "i", "restartPolicy": "Always"}]}));
         let mut ended: Option<String> = None;
         for _ in 0..60 {
@@ -60,8 +61,15 @@ fn wild_histories() {
                     Action::Stop { id, .. } => {
                         for c in w.seen.containers.iter_mut().filter(|c| c.id == id) {
                             c.state = State::Exited;
-                            c.exit_code = 137;
+                            c.exit_code = if next(2) == 0 { 137 } else { 0 };
                             c.finished_at = ns(w.now);
+                        }
+                    }
+                    Action::Resize => {
+                        let spec = w.pod.spec.as_ref().unwrap();
+                        for c in super::super::resize::changes(spec, &w.seen, &w.memory.told) {
+                            assert!(!c.restart, "round {round}: what starts anew is stopped first");
+                            w.memory.told.containers.insert(c.name, c.to);
                         }
                     }
                     Action::StopSandbox { id } => {
@@ -94,6 +102,12 @@ fn wild_histories() {
                     if let Some(id) = id {
                         w.probe(&id, Kind::Liveness, Outcome::Failure);
                     }
+                }
+                5 => {
+                    let amount = json!({"cpu": format!("{}m", 100 + next(3))});
+                    let at = next(2) as usize;
+                    w.pod.spec.as_mut().unwrap().containers[at].resources =
+                        serde_json::from_value(json!({"requests": amount})).unwrap();
                 }
                 4 if next(10) == 0 => w.delete(next(40) as i64),
                 _ => {}
