@@ -74,6 +74,12 @@ pub(crate) struct Flags {
     /// Interface to the network outside; that of the default route by default.
     #[arg(long)]
     pub(crate) uplink: Option<String>,
+    /// Used hundredths of the disk from which on images that nobody uses are removed; 100 for never.
+    #[arg(long, default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) image_gc_high_threshold: u8,
+    /// Used hundredths down to which they are removed.
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) image_gc_low_threshold: u8,
     /// More log; may be repeated.
     #[arg(short = 'v', action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

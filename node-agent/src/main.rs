@@ -16,6 +16,7 @@ use skep_pods::api::Api;
 use skep_pods::cgroup::Cgroups;
 use skep_pods::context::Context;
 use skep_pods::core::admit::{self, NodeView};
+use skep_pods::core::garbage::Policy;
 use skep_pods::core::sandbox::{Node, Resolver};
 use skep_pods::cri::Runtime;
 use skep_pods::manager::Pods;
@@ -199,6 +200,12 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let pods = Pods::new(context);
     tokio::spawn(Server::new(pods.clone(), Arc::new(plane)).run(listener, tls));
     tokio::spawn(reconcile_network(network, rt));
+    let marks = Policy {
+        high: flags.image_gc_high_threshold,
+        low: flags.image_gc_low_threshold,
+        ..Policy::default()
+    };
+    tokio::spawn(skep_pods::garbage::run(pods.context().clone(), marks));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -354,6 +354,29 @@ impl Runtime {
         Ok(call!(self.im, list_images, "ListImages", SHORT, cri::ListImagesRequest { filter: None })?.images)
     }
 
+    /// Where the images lie.
+    pub async fn image_dir(&self) -> Result<PathBuf> {
+        let r: cri::ImageFsInfoResponse =
+            call!(self.im, image_fs_info, "ImageFsInfo", SHORT, cri::ImageFsInfoRequest {})?;
+        let first = r.image_filesystems.into_iter().next().and_then(|f| f.fs_id);
+        first.map(|f| PathBuf::from(f.mountpoint)).ok_or(CriError::empty("ImageFsInfo"))
+    }
+
+    /// Removes an image.
+    pub async fn remove_image(&self, id: &str) -> Result<()> {
+        let image = Some(cri::ImageSpec { image: id.into(), ..Default::default() });
+        let r = cri::RemoveImageRequest { image };
+        gone_is_fine(call!(self.im, remove_image, "RemoveImage", SHORT, r).map(|_| ()))
+    }
+
+    /// The image that the runtime makes sandboxes of, where it tells.
+    pub async fn sandbox_image(&self) -> Option<String> {
+        let r = cri::StatusRequest { verbose: true };
+        let s: cri::StatusResponse = call!(self.rt, status, "Status", SHORT, r).ok()?;
+        let config: serde_json::Value = serde_json::from_str(s.info.get("config")?).ok()?;
+        config["sandboxImage"].as_str().map(str::to_owned)
+    }
+
     /// Pulls an image.
     pub async fn pull(
         &self,

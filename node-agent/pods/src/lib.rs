@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod context;
 pub mod core;
 pub mod cri;
+pub mod garbage;
 pub mod images;
 pub mod manager;
 pub mod network;

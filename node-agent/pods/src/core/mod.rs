@@ -4,6 +4,7 @@ pub mod admit;
 pub mod allot;
 pub mod backoff;
 pub mod env;
+pub mod garbage;
 pub mod observed;
 pub mod plan;
 pub mod preempt;
