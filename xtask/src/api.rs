@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use serde_json::Value;
 use ureq::Agent;
-use ureq::http::{Method, Request};
+use ureq::http::{Method, Request, Response};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 /// Longest answer taken, in bytes.
@@ -60,9 +60,18 @@ pub struct Answer {
     pub status: u16,
     /// Body.
     pub body: Vec<u8>,
+    /// `Warning` headers.
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
+    fn read(response: &mut Response<ureq::Body>) -> Result<Self> {
+        let headers = response.headers().get_all("warning").iter();
+        let warnings = headers.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+        let body = response.body_mut().with_config().limit(LIMIT).read_to_vec()?;
+        Ok(Answer { status: response.status().as_u16(), body, warnings })
+    }
+
     /// The body as JSON.
     ///
     /// # Errors
@@ -135,8 +144,7 @@ impl Api {
             .header("Accept", "application/json")
             .body(body)?;
         let mut response = self.agent.run(request).with_context(|| what.clone())?;
-        let body = response.body_mut().with_config().limit(LIMIT).read_to_vec().with_context(|| what)?;
-        Ok(Answer { status: response.status().as_u16(), body })
+        Answer::read(&mut response).with_context(|| what)
     }
 
     /// GET.
@@ -149,8 +157,7 @@ impl Api {
             .header("Accept", "application/json, */*")
             .body(())?;
         let mut response = self.agent.run(request).with_context(|| format!("GET {path}"))?;
-        let body = response.body_mut().with_config().limit(LIMIT).read_to_vec()?;
-        Ok(Answer { status: response.status().as_u16(), body })
+        Answer::read(&mut response)
     }
 
     /// POST of an object to a collection.
@@ -177,8 +184,7 @@ impl Api {
         let request =
             Request::builder().method(Method::DELETE).uri(format!("{}{path}", self.server)).body(())?;
         let mut response = self.agent.run(request).with_context(|| format!("DELETE {path}"))?;
-        let body = response.body_mut().with_config().limit(LIMIT).read_to_vec()?;
-        Ok(Answer { status: response.status().as_u16(), body })
+        Answer::read(&mut response)
     }
 
     /// Creates an object, or merges it into the one of that name.
@@ -235,7 +241,7 @@ mod tests {
     #[test]
     fn a_refusal_carries_the_message_of_the_status() {
         let body = br#"{"kind":"Status","message":"pods \"x\" not found","code":404}"#.to_vec();
-        let error = Answer { status: 404, body }.success().unwrap_err().to_string();
+        let error = Answer { status: 404, body, warnings: Vec::new() }.success().unwrap_err().to_string();
         assert!(error.contains("pods \"x\" not found") && error.contains("404"), "{error}");
     }
 }

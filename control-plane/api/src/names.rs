@@ -56,7 +56,7 @@ pub fn dns1123_label(name: &str, prefix: bool) -> Vec<String> {
     let name = &*name;
     let mut errors = Vec::new();
     if name.len() > LABEL_MAX {
-        errors.push(format!("must be no more than {LABEL_MAX} bytes"));
+        errors.push(format!("must be no more than {LABEL_MAX} characters"));
     }
     if !is_label(name) {
         errors.push(
@@ -75,7 +75,7 @@ pub fn dns1123_subdomain(name: &str, prefix: bool) -> Vec<String> {
     let name = &*name;
     let mut errors = Vec::new();
     if name.len() > SUBDOMAIN_MAX {
-        errors.push(format!("must be no more than {SUBDOMAIN_MAX} bytes"));
+        errors.push(format!("must be no more than {SUBDOMAIN_MAX} characters"));
     }
     if !name.split('.').all(is_label) {
         errors.push(
@@ -94,7 +94,7 @@ pub fn dns1035_label(name: &str, prefix: bool) -> Vec<String> {
     let name = &*name;
     let mut errors = Vec::new();
     if name.len() > LABEL_MAX {
-        errors.push(format!("must be no more than {LABEL_MAX} bytes"));
+        errors.push(format!("must be no more than {LABEL_MAX} characters"));
     }
     if !is_label(name) || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         errors.push(

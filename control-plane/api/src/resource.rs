@@ -240,6 +240,11 @@ pub trait Strategy: Send + Sync + 'static {
         true
     }
 
+    /// Whether a new object bears a generation from the start.
+    fn begins_with_generation(&self) -> bool {
+        self.has_generation()
+    }
+
     /// Seconds of grace a deletion gets, or `None` where the kind is deleted at once.
     fn graceful_deletion(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
         None
@@ -459,6 +464,17 @@ impl Resource {
             SchemaRef::Own { schemas, root, .. } => (&**schemas, root),
         };
         schemas.get(name).ok_or_else(|| Status::internal(format!("no schema is named {name}")))
+    }
+
+    /// Whether finalizers of its objects must be Kubernetes' own or qualified by a domain.
+    pub fn qualifies_finalizers(&self) -> bool {
+        const GENERIC: [&str; 4] = [
+            "admissionregistration.k8s.io",
+            "apiextensions.k8s.io",
+            "apiregistration.k8s.io",
+            "coordination.k8s.io",
+        ];
+        self.built_in_schema().is_some() && !GENERIC.contains(&&*self.gvk.group)
     }
 
     /// The name of the built-in type; none where the schema is one's own.

@@ -156,8 +156,10 @@ fn walk(
             for key in l.into_iter().flatten().chain(more).map(|(key, _)| key) {
                 path.push(Element::Field(key.as_str().into()));
                 let (was, is) = (l.and_then(|l| l.get(key)), r.and_then(|r| r.get(key)));
+                // Within what is there.
                 let always = always_there(kind, key);
-                walk(child(kind, key), was.or(always), is.or(always), path, found);
+                let (was, is) = (was.or(left.and(always)), is.or(right.and(always)));
+                walk(child(kind, key), was, is, path, found);
                 path.pop();
             }
         }
@@ -405,8 +407,9 @@ pub(super) fn blank(schema: Schema<'_>) -> Value {
         let zero = match zero {
             Some(Value::Object(_)) if schema.of(field).structure().is_some() => blank(schema.of(field)),
             Some(zero) => zero,
-            // Go writes it even where it is empty.
-            None if field.required => Value::Null,
+            // Go writes it even where it is empty; but not a structure, which is a pointer then.
+            None if field.required && schema.of(field).structure().is_none() => Value::Null,
+            None if field.default.as_deref() == Some("null") => Value::Null,
             None => continue,
         };
         map.insert(field.name.to_string(), zero);

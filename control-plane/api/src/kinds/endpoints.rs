@@ -2,6 +2,7 @@
 
 use super::columns::{age, name, some_of};
 use super::pod::PROTOCOLS;
+use super::warnings;
 use crate::field::FieldError;
 use crate::names::{dns1123_label, dns1123_subdomain};
 use crate::resource::{Column, Strategy};
@@ -17,6 +18,10 @@ use std::net::IpAddr;
 pub struct Endpoints;
 
 impl Strategy for Endpoints {
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings::endpoints(new)
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         for subset in At::root(object).get("subsets").items() {
@@ -124,6 +129,10 @@ const TOPOLOGY_MAX: usize = 16;
 const HINTS_MAX: usize = 8;
 
 impl Strategy for EndpointSlice {
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        warnings::endpoint_slice(new, old.is_none())
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

@@ -38,6 +38,7 @@ pub mod storage;
 mod table;
 pub mod template;
 pub mod volume;
+mod warnings;
 pub mod workload;
 
 pub use reset::reset_fields;

@@ -230,6 +230,24 @@ impl Strategy for CsiDriver {
         immutable_fields(new, old, Some("spec"), &["attachRequired", "volumeLifecycleModes"])
     }
 
+    /// Only changes are counted.
+    fn begins_with_generation(&self) -> bool {
+        false
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let (tokens, secrets) = ("/spec/tokenRequests", "/spec/serviceAccountTokenInSecrets");
+        let asked = new.pointer(tokens).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        let before = old.and_then(|old| old.pointer(tokens));
+        let changed = old.is_none() || !crate::validation::same(new.pointer(tokens), before);
+        if !asked || !changed || new.pointer(secrets).is_some_and(|value| !value.is_null()) {
+            return Vec::new();
+        }
+        let why = "is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume \
+                   attributes";
+        vec![format!("spec.serviceAccountTokenInSecrets {why}")]
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

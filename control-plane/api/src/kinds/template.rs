@@ -65,7 +65,7 @@ impl Strategy for ReplicationController {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        workload::name_warnings(new, old)
+        [workload::name_warnings(new, old), workload::template_warnings(new, old)].concat()
     }
 
     fn has_generation(&self) -> bool {

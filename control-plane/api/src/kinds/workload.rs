@@ -52,7 +52,11 @@ pub(super) fn selected_template(errors: &mut Errors, spec: &At<'_, '_>) {
     let at = spec.get("template");
     match selector::compile(wanted.value()) {
         None if wanted.present() => errors.invalid(&wanted, "invalid label selector"),
-        None => {}
+        // A selector that is not there selects nothing.
+        None => {
+            let metadata = at.get("metadata");
+            errors.invalid(&metadata.get("labels"), "`selector` does not match template `labels`");
+        }
         Some(compiled) => {
             let metadata = at.get("metadata");
             if !compiled.is_everything() && !compiled.matches(&selector::labels_of(&metadata)) {
@@ -116,6 +120,17 @@ pub(super) fn name_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     }
     let what = "this is used in Pod names and hostnames, which can result in surprising behavior";
     vec![format!("metadata.name: {what}; a DNS label is recommended: [{}]", wrong.join(" "))]
+}
+
+/// What whoever makes an object with a template of pods is warned of, or changes what it wants.
+pub(super) fn template_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let generation = |object: &Value| object.pointer("/metadata/generation").cloned();
+    if old.is_some_and(|old| generation(old) == generation(new)) {
+        return Vec::new();
+    }
+    let root = At::root(new);
+    let spec = root.get("spec");
+    pod::warnings_of(&spec.get("template"))
 }
 
 /// The count of collisions of names only grows.
@@ -193,7 +208,7 @@ impl Strategy for Deployment {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        name_warnings(new, old)
+        [name_warnings(new, old), template_warnings(new, old)].concat()
     }
 
     fn has_generation(&self) -> bool {
@@ -332,7 +347,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        name_warnings(new, old)
+        [name_warnings(new, old), template_warnings(new, old)].concat()
     }
 
     fn has_generation(&self) -> bool {

@@ -32,29 +32,17 @@ pub(super) fn apply(object: &Value, patch: &Value) -> Result<Value, PatchError> 
 fn one(object: &mut Value, operation: &Map<String, Value>, copied: &mut usize) -> Result<(), PatchError> {
     let text = |key: &str| match operation.get(key) {
         Some(Value::String(text)) => Ok(text.as_str()),
-        _ => {
-            Err(PatchError::Malformed(format!("error decoding patch: an operation needs the string {key:?}")))
-        }
+        _ => Err(PatchError::Unprocessable(format!("an operation needs the string {key:?}"))),
     };
-    let value = || {
-        operation.get("value").cloned().ok_or_else(|| {
-            PatchError::Malformed("error decoding patch: the operation needs a \"value\"".into())
-        })
-    };
+    // One that is not there is null.
+    let value = || operation.get("value").cloned().unwrap_or_default();
     let name = text("op")?;
     let path = text("path")?;
     let fails = |why: String| PatchError::Unprocessable(format!("{name} operation does not apply: {why}"));
     match name {
-        "add" => add(object, path, value()?).map_err(fails),
+        "add" => add(object, path, value()).map_err(fails),
         "remove" => remove(object, path).map(drop).map_err(fails),
-        "replace" => {
-            let target = find_mut(object, path)
-                .ok_or_else(|| fails(format!("doc is missing key: {path}: missing value")))?;
-            let new = value()?;
-            fits(path, &new).map_err(fails)?;
-            *target = new;
-            Ok(())
-        }
+        "replace" => replace(object, path, value()).map_err(fails),
         "move" => {
             let from = text("from")?;
             if path.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {
@@ -65,29 +53,24 @@ fn one(object: &mut Value, operation: &Map<String, Value>, copied: &mut usize) -
         }
         "copy" => {
             let from = text("from")?;
-            let value = find(object, from)
-                .ok_or_else(|| fails(format!("doc is missing from path: {from}: missing value")))?;
+            let value = get(object, from).map_err(fails)?;
             *copied += value.to_string().len();
             if *copied > MAX_COPIED {
                 return Err(PatchError::TooLarge(format!(
                     "unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
                 )));
             }
-            let value = value.clone();
             add(object, path, value).map_err(fails)
         }
         "test" => {
             let expected = operation.get("value").unwrap_or(&Value::Null);
-            // A value that is absent equals null.
-            if find(object, path).unwrap_or(&Value::Null) == expected {
+            if get(object, path).map_err(fails)? == *expected {
                 Ok(())
             } else {
                 Err(PatchError::Unprocessable(format!("testing value {path} failed: test failed")))
             }
         }
-        other => {
-            Err(PatchError::Malformed(format!("error decoding patch: unexpected kind of operation: {other}")))
-        }
+        other => Err(PatchError::Unprocessable(format!("unexpected kind of operation: {other}"))),
     }
 }
 
@@ -118,8 +101,18 @@ fn find<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-fn find_mut<'a>(object: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    step(object, &parts(path)?)
+/// What is at a path. What an object does not have is null; what a list does not have is an error.
+fn get(object: &Value, path: &str) -> Result<Value, String> {
+    let missing = || format!("doc is missing path: {path:?}: missing value");
+    if path.is_empty() {
+        return Ok(object.clone());
+    }
+    let (above, _) = path.rsplit_once('/').ok_or_else(missing)?;
+    match (find(object, above), find(object, path)) {
+        (_, Some(value)) => Ok(value.clone()),
+        (Some(Value::Object(_)), None) => Ok(Value::Null),
+        _ => Err(missing()),
+    }
 }
 
 fn step<'a>(object: &'a mut Value, parts: &[String]) -> Option<&'a mut Value> {
@@ -146,8 +139,7 @@ fn parent<'a>(object: &'a mut Value, path: &str) -> Result<Option<(&'a mut Value
 fn add(object: &mut Value, path: &str, value: Value) -> Result<(), String> {
     fits(path, &value)?;
     let Some((parent, last)) = parent(object, path)? else {
-        *object = value;
-        return Ok(());
+        return Err("doc is missing path: \"\": missing value".into());
     };
     match parent {
         Value::Object(map) => {
@@ -167,6 +159,21 @@ fn add(object: &mut Value, path: &str, value: Value) -> Result<(), String> {
         },
         _ => Err(format!("doc is missing path: {path:?}: missing value")),
     }
+}
+
+/// Puts a value in the place of another. In an object there need not be another.
+fn replace(object: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    fits(path, &value)?;
+    match parent(object, path)? {
+        None => *object = value,
+        Some((Value::Object(map), last)) => drop(map.insert(last, value)),
+        Some((Value::Array(list), last)) => {
+            let at = index(&last, list.len()).and_then(|at| list.get_mut(at));
+            *at.ok_or_else(|| format!("doc is missing key: {path}: missing value"))? = value;
+        }
+        Some(_) => return Err(format!("doc is missing path: {path:?}: missing value")),
+    }
+    Ok(())
 }
 
 fn remove(object: &mut Value, path: &str) -> Result<Value, String> {

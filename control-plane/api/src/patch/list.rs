@@ -1,7 +1,7 @@
 //! Merging lists: of maps by their merge key, of scalars by value.
 
-use super::PatchError;
 use super::strategic::{PATCH, bad_directive, merge_map};
+use super::{PatchError, printed};
 use crate::schema::Schema;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -17,11 +17,10 @@ fn identity(item: &Value, key: Option<&str>) -> Result<String, PatchError> {
 fn no_merge_key(item: &Value, key: &str) -> PatchError {
     match item {
         Value::Object(_) => {
-            PatchError::Unprocessable(format!("map: {item} does not contain declared merge key: {key}"))
+            let item = printed(item);
+            PatchError::Failed(format!("map: {item} does not contain declared merge key: {key}"))
         }
-        _ => {
-            PatchError::Unprocessable(format!("expected a map with the merge key {key}, but received {item}"))
-        }
+        _ => PatchError::Failed(format!("expected a map with the merge key {key}, but received {item}")),
     }
 }
 
@@ -55,7 +54,8 @@ pub(super) fn merge(
         return Err(PatchError::Unprocessable("lists of lists are not supported".into()));
     }
     if original.iter().chain(&patch).any(|item| std::mem::discriminant(item) != kind) {
-        return Err(PatchError::Unprocessable(format!("list element types are not identical in {name}")));
+        let lists = printed(&Value::from(vec![Value::from(original), Value::from(patch)]));
+        return Err(PatchError::Failed(format!("list element types are not identical: {lists}")));
     }
     if !first.is_object() {
         let mut seen = HashSet::new();
@@ -64,7 +64,7 @@ pub(super) fn merge(
         return Order { wanted: &patch, server: &original, key: None }.sort(merged);
     }
     let Some(key) = key else {
-        return Err(PatchError::Unprocessable(format!("cannot merge lists without merge key for {name}")));
+        return Err(PatchError::Failed(format!("cannot merge lists without merge key for {name}")));
     };
     let (base, patch) = special(original, patch, key)?;
     let server = base.clone();
@@ -90,9 +90,7 @@ fn special(
             }
             Some(Value::String(directive)) if directive == "replace" => replace = true,
             Some(Value::String(directive)) if directive == "merge" => {
-                return Err(PatchError::Unprocessable(
-                    "merging lists cannot yet be specified in the patch".into(),
-                ));
+                return Err(PatchError::Failed("merging lists cannot yet be specified in the patch".into()));
             }
             Some(other) => return Err(bad_directive(other, map)),
         }
@@ -144,8 +142,9 @@ pub(super) fn follows(patch: &[Value], order: &[Value], key: Option<&str>) -> Re
         let identity_of_item = identity(item, key)?;
         loop {
             let Some(next) = wanted.next() else {
-                let (patch, order) = (Value::from(patch.to_vec()), Value::from(order.to_vec()));
-                return Err(PatchError::Unprocessable(format!(
+                let lines = |list: &[Value]| printed(&Value::from(list.to_vec()));
+                let (patch, order) = (lines(patch), lines(order));
+                return Err(PatchError::Failed(format!(
                     "The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n"
                 )));
             };

@@ -58,22 +58,45 @@ pub enum PatchError {
     /// It does not fit the object: 422.
     #[error("{0}")]
     Unprocessable(String),
+    /// The patch says what cannot be carried out, in a way that upstream does not foresee: 500.
+    #[error("{0}")]
+    Failed(String),
     /// The result is larger than allowed: 413.
     #[error("{0}")]
     TooLarge(String),
 }
 
 impl PatchError {
-    /// The answer to the request: 400, 422 or 413.
+    /// The answer to the request: 400, 422, 500 or 413.
     pub fn to_status(&self) -> Status {
         match self {
             PatchError::Malformed(why) => Status::bad_request(why.clone()),
-            PatchError::Unprocessable(why) => Status::new(
-                Reason::Invalid,
-                format!("the server rejected our request due to an error in our request: {why}"),
-            ),
+            // Upstream does not say why.
+            PatchError::Unprocessable(_) => Status {
+                details: Some(Box::default()),
+                ..Status::new(
+                    Reason::Invalid,
+                    "the server rejected our request due to an error in our request",
+                )
+            },
+            PatchError::Failed(why) => Status { code: 500, ..Status::new(Reason::Unknown, why.clone()) },
             PatchError::TooLarge(why) => Status::too_large(why.clone()),
         }
+    }
+}
+
+/// A value as Go prints it (`%v`): messages of upstream show maps and lists so.
+fn printed(value: &Value) -> String {
+    let list = |items: &[Value]| items.iter().map(printed).collect::<Vec<_>>().join(" ");
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", list(items)),
+        Value::Object(map) => {
+            let fields = map.iter().map(|(key, value)| format!("{key}:{}", printed(value)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
     }
 }
 

@@ -6,8 +6,8 @@
 //! * `$deleteFromPrimitiveList/field: [..]`: scalars to take out;
 //! * `$setElementOrder/field: [..]`: the order the merged list shall have.
 
-use super::PatchError;
 use super::list::{self, Order};
+use super::{PatchError, printed};
 use crate::schema::{Field, Schema};
 use serde_json::{Map, Value};
 
@@ -29,8 +29,8 @@ pub(super) fn malformed(what: &str) -> PatchError {
 }
 
 pub(super) fn bad_directive(directive: &Value, map: &Map<String, Value>) -> PatchError {
-    let shown = Value::Object(map.clone());
-    PatchError::Unprocessable(format!("unknown patch type: {directive} in map: {shown}"))
+    let (directive, map) = (printed(directive), printed(&Value::Object(map.clone())));
+    PatchError::Failed(format!("unknown patch type: {directive} in map: {map}"))
 }
 
 pub(super) fn merge_map(
@@ -131,9 +131,7 @@ fn set_orders(
             directive.strip_prefix(SET_ORDER).and_then(|rest| rest.strip_prefix('/')).ok_or_else(wrong)?;
         let Some(Value::Array(order)) = patch.remove(&directive) else { return Err(wrong()) };
         let field = schema.and_then(|s| s.field(name)).ok_or_else(|| {
-            PatchError::Unprocessable(format!(
-                "unable to find api field {name:?} for the list of {directive}"
-            ))
+            PatchError::Failed(format!("unable to find api field {name:?} for the list of {directive}"))
         })?;
         let key = field.0.merge.key.as_deref();
         let as_list = |value: Option<Value>| match value {

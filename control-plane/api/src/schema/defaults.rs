@@ -14,6 +14,16 @@ pub fn apply_defaults(schema: Schema<'_>, value: &mut Value) {
     }
 }
 
+/// The same of one field alone.
+pub fn apply_defaults_of(schema: Schema<'_>, value: &mut Value, name: &str) {
+    if schema.set().guide().is_none()
+        && let Some((found, inner)) = schema.field(name)
+        && let Some(map) = value.as_object_mut()
+    {
+        one(found, inner, map);
+    }
+}
+
 fn fill(schema: Schema<'_>, value: &mut Value) {
     match (schema.node(), value) {
         (Node::Struct(_), Value::Object(map)) => structure(schema, map),
@@ -38,19 +48,22 @@ fn has_parts(schema: Schema<'_>) -> bool {
 fn structure(schema: Schema<'_>, map: &mut Map<String, Value>) {
     let Some(this) = schema.structure() else { return };
     for field in this.fields.iter() {
-        // The texts were written at build time or checked with the schema; a bad one fills in nothing.
-        if let Some(fill) = field.default.as_deref().or(field.zero.as_deref())
-            && wanting(field, map.get(field.name.as_ref()))
-            && let Ok(fill) = serde_json::from_str(fill)
-        {
-            map.insert(field.name.to_string(), fill);
-        }
-        let inner = schema.of(field);
-        if has_parts(inner)
-            && let Some(value) = map.get_mut(field.name.as_ref())
-        {
-            fill(inner, value);
-        }
+        one(field, schema.of(field), map);
+    }
+}
+
+fn one(field: &Field, inner: Schema<'_>, map: &mut Map<String, Value>) {
+    // The texts were written at build time or checked with the schema; a bad one fills in nothing.
+    if let Some(fill) = field.default.as_deref().or(field.zero.as_deref())
+        && wanting(field, map.get(field.name.as_ref()))
+        && let Ok(fill) = serde_json::from_str(fill)
+    {
+        map.insert(field.name.to_string(), fill);
+    }
+    if has_parts(inner)
+        && let Some(value) = map.get_mut(field.name.as_ref())
+    {
+        fill(inner, value);
     }
 }
 

@@ -18,7 +18,7 @@ mod yaml;
 
 pub use check::{Checked, FieldValidation, check, check_patched, inspect};
 pub use decode::{DecodeError, Decoded, Format, decode};
-pub use defaults::apply_defaults;
+pub use defaults::{apply_defaults, apply_defaults_of};
 pub use set::{Doc, Field, ListType, Merge, Node, Schema, Schemas, Type};
 
 use crate::resource::GroupVersionKind;

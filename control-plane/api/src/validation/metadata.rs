@@ -83,6 +83,22 @@ fn finalizers(errors: &mut Errors, at: &At<'_, '_>) {
     }
 }
 
+/// Errors of finalizers that are neither Kubernetes' own nor qualified by a domain: refused of new objects of most built-in
+/// kinds (`ValidateFinalizerName` in `pkg/apis/core/validation`).
+pub fn unqualified_finalizers(object: &Value) -> Vec<FieldError> {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    let mut errors = Errors::new();
+    for name in At::root(object).get("metadata").get("finalizers").items() {
+        for message in text::qualified_name(name.text()) {
+            errors.invalid(&name, message);
+        }
+        if !name.text().contains('/') && !STANDARD.contains(&name.text()) {
+            errors.invalid(&name, "name is neither a standard finalizer name nor is it fully qualified");
+        }
+    }
+    errors.done()
+}
+
 fn no_new_finalizers(errors: &mut Errors, new: &At<'_, '_>, old: &At<'_, '_>) {
     let mut extra: Vec<&str> = new.texts().filter(|f| old.texts().all(|o| o != *f)).collect();
     if !extra.is_empty() {

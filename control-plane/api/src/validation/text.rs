@@ -34,6 +34,11 @@ fn is_part(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
+/// What is wrong with the prefix of a qualified name; upstream counts bytes there.
+fn prefix_part(message: String) -> String {
+    format!("prefix part {}", message.replace(" characters", " bytes"))
+}
+
 /// `name` or `prefix/name`: label keys, annotation keys, finalizers, condition types, resource names.
 pub fn qualified_name(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
@@ -44,8 +49,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".into());
             } else {
-                errors
-                    .extend(dns1123_subdomain(prefix, false).into_iter().map(|m| format!("prefix part {m}")));
+                errors.extend(dns1123_subdomain(prefix, false).into_iter().map(prefix_part));
             }
             name
         }

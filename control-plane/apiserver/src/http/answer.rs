@@ -120,6 +120,19 @@ pub(crate) fn status(accept: &Accept, status: &Status) -> Response<Body> {
     response
 }
 
+/// Puts warnings in front of those that are there.
+pub(crate) fn warn_first(response: &mut Response<Body>, warnings: &[String]) {
+    if warnings.is_empty() {
+        return;
+    }
+    let before: Vec<HeaderValue> = response.headers().get_all(WARNING).iter().cloned().collect();
+    response.headers_mut().remove(WARNING);
+    warn(response, warnings);
+    for value in before {
+        response.headers_mut().append(WARNING, value);
+    }
+}
+
 /// Adds warnings, each as a header of its own.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     for text in warnings {

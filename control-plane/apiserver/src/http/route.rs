@@ -144,7 +144,7 @@ impl ApiServer {
     ) -> Result<Response<Body>, Status> {
         let row = self.row(info)?;
         let mut response = self.routed(&row, request, user, info, wants, query).await?;
-        answer::warn(&mut response, &row.warnings);
+        answer::warn_first(&mut response, &row.warnings);
         Ok(response)
     }
 

@@ -94,6 +94,16 @@ pub(crate) fn check_namespace(body: &mut Value, namespace: &str) -> Result<(), S
     Ok(())
 }
 
+/// Refuses an object that replaces another and does not say the name of that.
+pub(crate) fn require_name(body: &Value, name: &str) -> Result<(), Status> {
+    if text(body, "name").is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    Ok(())
+}
+
 /// Fills in the name, or refuses another than the URL's.
 pub(crate) fn check_name(body: &mut Value, name: &str) -> Result<(), Status> {
     let sent = text(body, "name");
@@ -146,8 +156,11 @@ pub(crate) fn fill_update(new: &mut Value, old: &Value) {
             None => metadata.remove(key),
         };
     }
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"]
-    {
+    // Another instant is no error; it is not taken.
+    if let Some(created) = before("creationTimestamp") {
+        metadata.insert("creationTimestamp".into(), created);
+    }
+    for key in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"] {
         let absent = metadata.get(key).is_none_or(Value::is_null);
         if let (true, Some(value)) = (absent, before(key)) {
             metadata.insert(key.into(), value);

@@ -9,7 +9,7 @@ use crate::hooks::{Operation, Together, WriteRequest};
 use bytes::Bytes;
 use serde_json::Value;
 use skep_api::apply::{self, Writer};
-use skep_api::schema::{Schema, Schemas};
+use skep_api::schema::{Schema, Schemas, apply_defaults_of};
 use skep_api::validation::metadata;
 use skep_api::{Context, FieldError, Object, Status};
 use skep_store::{Compare, Op, Txn, TxnOutcome};
@@ -111,7 +111,7 @@ pub(super) fn canonical(value: Value) -> Result<Bytes, Status> {
 }
 
 fn invalid(call: &Call<'_>, name: &str, errors: &[FieldError]) -> Result<(), Status> {
-    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&call.row.gvk, name, errors)) }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(call.row.stored_as(), name, errors)) }
 }
 
 impl Registry {
@@ -149,7 +149,12 @@ impl Registry {
         }
         let now = jiff::Timestamp::now();
         let strategy = &row.strategy;
-        meta::fill_create(&mut body, &uuid::Uuid::new_v4().to_string(), now, strategy.has_generation());
+        meta::fill_create(
+            &mut body,
+            &uuid::Uuid::new_v4().to_string(),
+            now,
+            strategy.begins_with_generation(),
+        );
 
         let base = meta::text(&body, "generateName").to_owned();
         let generated = meta::text(&body, "name").is_empty() && !base.is_empty();
@@ -175,6 +180,9 @@ impl Registry {
             let mut errors = metadata::validate_create(&new, row.namespaced(), |n, prefix| {
                 strategy.validate_name(n, prefix)
             });
+            if row.qualifies_finalizers() {
+                errors.extend(metadata::unqualified_finalizers(&new));
+            }
             errors.extend(strategy.validate(&new));
             errors.extend(strategy.validate_create(&new));
             invalid(call, &name, &errors)?;
@@ -183,6 +191,8 @@ impl Registry {
             let together = together.and(self.admission.charge(&request, Some(&new), None).await?);
             let contended = together.contended();
 
+            // What Go writes of a status in which nothing is set.
+            apply_defaults_of(row.schema()?, &mut new, "status");
             let key = call.key(&name);
             let value = canonical(to_stored(row, new).await?)?;
             let op = Op::Put { key: key.clone(), value: value.clone() };
@@ -213,6 +223,7 @@ impl Registry {
     ) -> Result<Written, Status> {
         meta::check_kind(&mut body, &call.row.gvk)?;
         meta::check_namespace(&mut body, call.namespace)?;
+        meta::require_name(&body, call.name)?;
         meta::check_name(&mut body, call.name)?;
         if call.subresource.is_empty()
             && call.row.strategy.create_on_update()
@@ -224,7 +235,12 @@ impl Registry {
                 return self.create(call, new, warnings).await;
             }
         }
-        self.change(call, &|_, _| Ok((body.clone(), Vec::new())), warnings).await
+        let uid = meta::text(&body, "uid");
+        let replace = |current: &Arc<Object>, _: &Value| {
+            meta::check_preconditions(call.row, current, uid, None)?;
+            Ok((body.clone(), Vec::new()))
+        };
+        self.change(call, &replace, warnings).await
     }
 
     /// Changes an object by a function of the version that is there, again and again until nobody comes between or the
@@ -285,8 +301,8 @@ impl Registry {
         told.append(&mut made);
         meta::check_kind(&mut new, &row.gvk)?;
         meta::check_namespace(&mut new, call.namespace)?;
+        meta::require_name(&new, call.name)?;
         meta::check_name(&mut new, call.name)?;
-        meta::check_preconditions(row, current, meta::text(&new, "uid"), None)?;
         match meta::expected(&new)? {
             Expected::Revision(revision) if revision != current.revision() => {
                 return Err(Status::stale(&row.group_resource(), call.name));

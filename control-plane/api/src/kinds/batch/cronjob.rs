@@ -83,6 +83,14 @@ impl Strategy for CronJob {
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         let mut out = workload::name_warnings(new, old);
+        let generation = |object: &Value| object.pointer("/metadata/generation").cloned();
+        if old.is_none_or(|old| generation(old) != generation(new)) {
+            let root = At::root(new);
+            let spec = root.get("spec");
+            let job = spec.get("jobTemplate");
+            let job = job.get("spec");
+            out.extend(pod::warnings_of(&job.get("template")));
+        }
         let schedule = new.pointer("/spec/schedule").and_then(Value::as_str).unwrap_or_default();
         if old.is_some() && schedule.contains("TZ") {
             out.push(

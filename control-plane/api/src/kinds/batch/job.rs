@@ -110,7 +110,7 @@ impl Strategy for Job {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        workload::name_warnings(new, old)
+        [workload::name_warnings(new, old), workload::template_warnings(new, old)].concat()
     }
 
     fn has_generation(&self) -> bool {

@@ -126,8 +126,7 @@ impl Strategy for CustomResourceDefinition {
 
     fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
         if let Some(map) = object.as_object_mut() {
-            let status =
-                json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": [], "storedVersions": []});
+            let status = json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null, "storedVersions": []});
             map.insert("status".into(), status);
         }
         remember_storage(object);

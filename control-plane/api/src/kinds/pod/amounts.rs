@@ -28,7 +28,7 @@ impl Part {
 }
 
 /// Resources that may be given for a pod as a whole; they then stand for those of its containers. So may pages of memory.
-fn of_pod(name: &str) -> bool {
+pub(super) fn of_pod(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 

@@ -1,6 +1,7 @@
 //! Defaults of pods that depend on other fields (`pkg/apis/core/v1/defaults.go`); what does not is a fact of the
 //! schema.
 
+use super::amounts::{self, Part};
 use serde_json::{Map, Value, json};
 
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -48,6 +49,29 @@ pub(super) fn pod(spec: &mut Value) {
                 });
             }
         });
+    }
+}
+
+/// What the pod as a whole asks for, where its limits are given and requests are not: as much as its containers together, or
+/// as much as the limits.
+pub(super) fn pod_requests(pod: &mut Value) {
+    let limits =
+        pod.pointer("/spec/resources/limits").and_then(Value::as_object).cloned().unwrap_or_default();
+    if limits.is_empty() {
+        return;
+    }
+    let asked = amounts::asked(pod, Part::Requests);
+    let Some(resources) = pod.pointer_mut("/spec/resources").and_then(Value::as_object_mut) else { return };
+    let mut requests = resources.get("requests").and_then(Value::as_object).cloned().unwrap_or_default();
+    let overcommitted = asked.iter().filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory"));
+    for (name, amount) in overcommitted {
+        requests.entry(name.clone()).or_insert_with(|| amount.to_string().into());
+    }
+    for (name, limit) in limits.into_iter().filter(|(name, _)| amounts::of_pod(name)) {
+        requests.entry(name).or_insert(limit);
+    }
+    if !requests.is_empty() {
+        resources.insert("requests".into(), requests.into());
     }
 }
 

@@ -5,6 +5,7 @@ mod binding;
 mod container;
 mod defaults;
 mod env;
+mod keys;
 mod placement;
 mod print;
 mod probe;
@@ -14,6 +15,7 @@ mod security;
 mod spec;
 mod update;
 mod volume;
+mod warnings;
 
 pub use binding::{bind, validate as validate_binding};
 pub(crate) use container::PROTOCOLS;
@@ -22,8 +24,10 @@ pub(crate) use placement::EFFECTS;
 pub(super) use placement::{node_selector, tolerations};
 pub use qos::class as qos_class;
 pub(crate) use spec::validate as validate_spec;
+pub(in crate::kinds) use warnings::pod as warnings_of;
 
 use crate::field::FieldError;
+use crate::names::dns1123_label;
 use crate::resource::{Column, Context, Strategy};
 use crate::validation::metadata::desired_state_changed;
 use crate::validation::{At, Errors, same};
@@ -39,20 +43,34 @@ impl Strategy for Pod {
             defaults::spec(spec);
             defaults::pod(spec);
         }
+        defaults::pod_requests(object);
     }
 
-    fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
+    fn prepare_create(&self, object: &mut Value, context: &Context<'_>) {
+        keys::join_selectors(object);
         let mut status = json!({"phase": "Pending", "qosClass": qos::class(object)});
         if object.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty()) {
             status["conditions"] = json!([{
                 "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
-                "lastProbeTime": null, "lastTransitionTime": null,
+                "lastProbeTime": null, "lastTransitionTime": crate::kinds::rfc3339(context.now),
             }]);
         }
         if let Some(map) = object.as_object_mut() {
             map.insert("status".into(), status);
         }
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let root = At::root(new);
+        let mut told = Vec::new();
+        let wrong = dns1123_label(root.get("metadata").get("name").text(), false);
+        if old.is_none() && !wrong.is_empty() {
+            let what = "this is used in the Pod's hostname, which can result in surprising behavior";
+            told.push(format!("metadata.name: {what}; a DNS label is recommended: [{}]", wrong.join(" ")));
+        }
+        told.extend(warnings_of(&root));
+        told
     }
 
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {

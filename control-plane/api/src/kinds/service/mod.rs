@@ -32,6 +32,10 @@ fn is_external(spec: &Map<String, Value>) -> bool {
 }
 
 impl Strategy for Service {
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::kinds::warnings::service(new)
+    }
+
     fn default(&self, object: &mut Value) {
         let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
         match word(spec, "sessionAffinity") {

@@ -50,6 +50,8 @@ fn template_changed(new: &Value, old: &Value) -> bool {
 impl Strategy for DaemonSet {
     fn default(&self, object: &mut Value) {
         super::default_template(object);
+        let generation = template_generation(object);
+        set_template_generation(object, generation);
         let Some(strategy) = object.pointer_mut("/spec/updateStrategy") else { return };
         if strategy["type"] != ROLLING {
             return;
@@ -103,6 +105,10 @@ impl Strategy for DaemonSet {
         }
         super::collisions(&mut errors, &status, &old.get("status"));
         errors.done()
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        super::template_warnings(new, old)
     }
 
     fn has_generation(&self) -> bool {

@@ -111,11 +111,13 @@ impl Strategy for StatefulSet {
         dns1123_label(name, prefix)
     }
 
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut told = super::template_warnings(new, old);
         let limit = new.pointer("/spec/revisionHistoryLimit").and_then(Value::as_i64);
         let why = "a negative value retains all historical revisions; a value >= 0 is recommended";
         let wrong = limit.is_some_and(|limit| limit < 0);
-        wrong.then(|| format!("spec.revisionHistoryLimit: {why}")).into_iter().collect()
+        told.extend(wrong.then(|| format!("spec.revisionHistoryLimit: {why}")));
+        told
     }
 
     fn has_generation(&self) -> bool {
