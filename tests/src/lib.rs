@@ -4,6 +4,7 @@
 //! that cannot run here fail: `cargo xtask test` knows beforehand which groups a machine can run, and says so.
 
 mod cluster;
+pub mod differential;
 mod kubectl;
 mod machine;
 pub mod objects;

@@ -1,6 +1,7 @@
 //! The server over a real store, asked as clients ask.
 
 mod applying;
+mod differential;
 mod evictions;
 mod forms;
 mod live;

@@ -11,11 +11,31 @@ use std::time::Duration;
 
 const RECORDED: &str = include_str!("../../../../tests/fixtures/authorization/kube-apiserver.json");
 
+/// Whether a `/version` is that of a kube-apiserver of 1.36: what Skep answered proves nothing about Skep.
+pub(super) fn is_of_a_kube_apiserver(version: &Value) -> Result<(), String> {
+    let name = version["gitVersion"].as_str().unwrap_or_default();
+    if name.contains("skep") {
+        return Err(format!("recorded of Skep itself ({name})"));
+    }
+    if !name.starts_with("v1.36.") {
+        return Err(format!("recorded of {name:?} and not of a kube-apiserver of 1.36"));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_skep_answered_is_no_measure_of_skep() {
+    let refused = is_of_a_kube_apiserver(&crate::endpoints::version()).unwrap_err();
+    assert!(refused.contains("Skep itself"), "{refused}");
+    assert!(is_of_a_kube_apiserver(&json!({"gitVersion": "v1.35.4"})).is_err());
+    assert!(is_of_a_kube_apiserver(&json!({})).is_err());
+    assert!(is_of_a_kube_apiserver(&json!({"gitVersion": "v1.36.2"})).is_ok());
+}
+
 #[tokio::test]
 async fn answers_are_those_of_a_kube_apiserver() {
     let recorded: Value = serde_json::from_str(RECORDED).unwrap();
-    let version = recorded["version"]["gitVersion"].as_str().unwrap();
-    assert!(version.starts_with("v1.36.") && !version.contains("skep"), "recorded of {version}");
+    is_of_a_kube_apiserver(&recorded["version"]).unwrap();
     let world = secure().await;
     let client: Arc<dyn Client> = world.server.local_client(UserInfo::new("root", &["system:masters"]));
     let keeping = tokio::spawn(authz::keep_aggregated(client));

@@ -56,6 +56,8 @@ pub(crate) async fn secure() -> Secure {
     let mut handlers = Handlers::default();
     let tokens = crate::auth::token::TokenRequests { keys, caches: caches.clone() };
     handlers.action("", "serviceaccounts", "token", Arc::new(tokens));
+    let range = "10.96.0.0/16".parse().unwrap();
+    handlers.companion("", "services", Arc::new(crate::alloc::Services::new(caches.clone(), range)));
     reviews::register(&mut handlers, &authn, &rbac);
     let server = ApiServer::new(Parts {
         caches: caches.clone(),
