@@ -76,7 +76,7 @@ pub(crate) struct PodStatus {
     pub(crate) container_statuses: Vec<ContainerStatus>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct PodIp {
     pub(crate) ip: String,

@@ -7,10 +7,12 @@ mod plan;
 use crate::Context;
 use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, feed_self, work};
 use crate::services::Service;
-use crate::views;
+use crate::views::{self, Pod};
+use parking_lot::Mutex;
 use plan::{MANAGED_BY, Plan, Slice, Zones, lost, plan};
 use skep_api::{Object, Status};
 use skep_client::{Change, Client, Collection, DeleteOptions, Informer, WriteOptions, typed};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,18 +52,60 @@ pub(crate) fn start(context: &Context) {
     });
 }
 
-/// Adds the Services that select a pod that changes, before or after.
+/// Adds the Services that select a pod that changes, before or after, in a way that its endpoints may show.
 pub(crate) fn feed_services_of_pods(pods: &Informer, services: &Informer, queue: &Queue) {
     let services = services.clone();
+    let selectors = Mutex::new(Selectors::default());
     feed(pods, queue, move |change: &Change| {
         let Some(pod) = change.latest() else { return Vec::new() };
+        if let (Some(old), Some(new)) = (&change.old, &change.new)
+            && let (Ok(old), Ok(new)) = (old.decode::<Pod>(), new.decode::<Pod>())
+            && shows_alike(&old, &new)
+        {
+            return Vec::new();
+        }
         let versions: Vec<&Arc<Object>> = [&change.old, &change.new].into_iter().flatten().collect();
+        let mut selectors = selectors.lock();
         let near = services.namespace(&pod.meta().namespace).into_iter().filter(|service| {
-            let service: Option<Service> = typed::decode(service).ok();
+            let service = selectors.of(service);
             service.is_some_and(|s| versions.iter().any(|v| s.selects(&v.meta().labels)))
         });
         near.map(|service| Key::of(&service)).collect()
     });
+}
+
+/// Whether endpoints show two versions of a pod alike.
+fn shows_alike(old: &Pod, new: &Pod) -> bool {
+    let state = |pod: &Pod| (pod.is_ready(), pod.is_finished(), pod.meta().deleting());
+    let name =
+        |pod: &Pod| (pod.spec.hostname.clone(), pod.spec.subdomain.clone(), pod.spec.node_name.clone());
+    state(old) == state(new)
+        && name(old) == name(new)
+        && old.meta().uid == new.meta().uid
+        && old.meta().labels == new.meta().labels
+        && old.status.pod_ip == new.status.pod_ip
+        && old.status.pod_ips == new.status.pod_ips
+}
+
+/// What Services select, read once a version.
+#[derive(Default)]
+struct Selectors(HashMap<Key, (u64, Option<Service>)>);
+
+impl Selectors {
+    /// More than this that are forgotten are remembered no more.
+    const MOST: usize = 10_000;
+
+    fn of(&mut self, service: &Object) -> Option<&Service> {
+        if self.0.len() > Self::MOST {
+            self.0.clear();
+        }
+        let read = || (service.revision(), typed::decode(service).ok());
+        let known = self.0.entry(Key::of(service)).or_insert_with(read);
+        if known.0 != service.revision() {
+            *known = read();
+        }
+        known.1.as_ref()
+    }
 }
 
 impl Controller {
@@ -129,4 +173,54 @@ async fn carry_out(client: &dyn Client, key: &Key, plan: Plan, writes: &OwnWrite
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn only_what_endpoints_show_makes_them_anew() {
+        let pod = |extra: Value| -> Pod {
+            let mut value = json!({
+                "metadata": {"name": "p", "uid": "u", "labels": {"app": "web"}}, "spec": {"nodeName": "n"},
+                "status": {"phase": "Running", "podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}],
+                    "conditions": [{"type": "Ready", "status": "True"}]},
+            });
+            if let Some(map) = extra.as_object() {
+                for (pointer, new) in map {
+                    *value.pointer_mut(pointer).unwrap() = new.clone();
+                }
+            }
+            serde_json::from_value(value).unwrap()
+        };
+        let plain = pod(json!({}));
+        let mut restarted = plain.clone();
+        restarted.status.container_statuses =
+            vec![crate::views::ContainerStatus { restart_count: 3, ..Default::default() }];
+        assert!(shows_alike(&plain, &restarted));
+        for change in [
+            json!({"/metadata/labels/app": "other"}),
+            json!({"/status/conditions/0/status": "False"}),
+            json!({"/status/phase": "Failed"}),
+            json!({"/status/podIPs/0/ip": "10.0.0.3"}),
+            json!({"/metadata/uid": "v"}),
+        ] {
+            assert!(!shows_alike(&plain, &pod(change.clone())), "{change}");
+        }
+    }
+
+    #[test]
+    fn a_selector_is_read_again_when_its_service_changes() {
+        let service = |revision: u64, app: &str| {
+            let tree = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "d"},
+                "spec": {"selector": {"app": app}}});
+            Object::from_value(tree, revision, &[]).unwrap()
+        };
+        let labels = [("app".into(), "web".into())].into();
+        let mut selectors = Selectors::default();
+        assert!(selectors.of(&service(1, "web")).unwrap().selects(&labels));
+        assert!(!selectors.of(&service(2, "other")).unwrap().selects(&labels));
+    }
 }
