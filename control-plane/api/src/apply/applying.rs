@@ -191,10 +191,7 @@ impl Applying<'_> {
         let merged = typed::merge(schema, live, config);
         let last = last.map(|last| Entry { fields: own(last.fields), ..last });
         let new = match last.filter(|last| !last.fields.is_empty()) {
-            Some(last) => {
-                let appliers = managed.0.iter().filter(|entry| entry.operation == Operation::Apply);
-                self.pruned(merged, &last, appliers.chain([&mine]))?
-            }
+            Some(last) => self.pruned(merged, &last, managed.0.iter().chain([&mine]))?,
             None => merged,
         };
 
@@ -221,16 +218,15 @@ impl Applying<'_> {
         Ok(Ok((new, managed)))
     }
 
-    /// Takes away what the applier named last time and no applier names now, each in the version it was named in. Where a
-    /// version is not served any more, all stays.
+    /// Takes away what the applier named last time and nobody owns now, each in the version it was named in. Where a version is not served any more, all stays.
     fn pruned<'e>(
         self,
         merged: Value,
         last: &Entry,
-        appliers: impl Iterator<Item = &'e Entry>,
+        owners: impl Iterator<Item = &'e Entry>,
     ) -> Result<Value, Wanted> {
         let mut owned: BTreeMap<&str, FieldSet> = BTreeMap::new();
-        for entry in appliers {
+        for entry in owners {
             let fields = owned.entry(&entry.api_version).or_default();
             *fields = fields.union(&entry.fields);
         }
@@ -239,7 +235,7 @@ impl Applying<'_> {
         let Some(schema) = self.schema_of(&last.api_version) else { return Ok(merged) };
         let before = last.fields.with_parents(Some(schema));
         let mut pruned = typed::without(schema, &first, &before);
-        // What an applier names comes back, with what lies below it that nobody named; that of the version in which fields
+        // What somebody owns comes back, with what lies below it that nobody named; that of the version in which fields
         // were taken away first, lest others cannot be made of it.
         let mut order: Vec<&str> = owned.keys().copied().collect();
         order.sort_by_key(|version| *version != last.api_version);

@@ -4,7 +4,7 @@ use super::columns::{age, name};
 use crate::field::FieldError;
 use crate::names::dns1123_subdomain;
 use crate::quantity::Quantity;
-use crate::resource::{Column, Strategy};
+use crate::resource::{Column, Context, Strategy};
 use crate::table::{self, column};
 use crate::validation::resources::quantity;
 use crate::validation::{At, Errors, same, selector, text};
@@ -188,7 +188,22 @@ impl Strategy for VolumeAttributesClass {
 #[derive(Debug, Default)]
 pub struct CsiDriver;
 
+/// Takes away the field of a feature (`VolumeLimitScaling`) that is not on.
+fn without_alpha(driver: &mut Value) {
+    if let Some(spec) = driver.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove("preventPodSchedulingIfMissing");
+    }
+}
+
 impl Strategy for CsiDriver {
+    fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
+        without_alpha(object);
+    }
+
+    fn prepare_update(&self, new: &mut Value, _old: &Value) {
+        without_alpha(new);
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);

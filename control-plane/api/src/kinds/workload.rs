@@ -41,8 +41,9 @@ pub(super) fn template(errors: &mut Errors, at: &At<'_, '_>) {
 /// A template whose pods run for ever, and the selector that finds them.
 pub(super) fn selected_template(errors: &mut Errors, spec: &At<'_, '_>) {
     let wanted = spec.get("selector");
+    let mut wrong = Errors::new();
     if wanted.present() {
-        selector::validate(errors, &wanted);
+        selector::validate(&mut wrong, &wanted);
         if wanted.get("matchLabels").is_empty() && wanted.get("matchExpressions").is_empty() {
             errors.invalid(&wanted, "empty selector is invalid for deployment");
         }
@@ -50,7 +51,10 @@ pub(super) fn selected_template(errors: &mut Errors, spec: &At<'_, '_>) {
         errors.required(&wanted, "");
     }
     let at = spec.get("template");
-    match selector::compile(wanted.value()) {
+    let wrong = wrong.done();
+    let compiled = if wrong.is_empty() { selector::compile(wanted.value()) } else { None };
+    wrong.into_iter().for_each(|error| errors.push(error));
+    match compiled {
         None if wanted.present() => errors.invalid(&wanted, "invalid label selector"),
         // A selector that is not there selects nothing.
         None => {

@@ -143,7 +143,11 @@ impl ApiServer {
         query: &str,
     ) -> Result<Response<Body>, Status> {
         let row = self.row(info)?;
-        let mut response = self.routed(&row, request, user, info, wants, query).await?;
+        let mut response = match self.routed(&row, request, user, info, wants, query).await {
+            // Whoever is refused is warned all the same.
+            Err(status) if !row.warnings.is_empty() => answer::status(&wants.for_status(), &status),
+            answered => answered?,
+        };
         answer::warn_first(&mut response, &row.warnings);
         Ok(response)
     }

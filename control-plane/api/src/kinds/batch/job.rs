@@ -40,6 +40,14 @@ impl Strategy for Job {
         if !object.pointer("/spec/manualSelector").is_some_and(|v| v == true) {
             generate_selector(object);
         }
+        // As a Job is read that says nothing of its labels.
+        let labels = object.pointer("/spec/template/metadata/labels").cloned();
+        let own = object.pointer("/metadata/labels").and_then(Value::as_object);
+        if let (Some(labels), true) = (labels, own.is_none_or(|own| own.is_empty()))
+            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.insert("labels".into(), labels);
+        }
     }
 
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {

@@ -83,9 +83,11 @@ fn causes(body: &mut Value) {
 }
 
 /// A message without the structure or list that it shows as the wrong value: upstream shows those in a form of its own
-/// that no version of the API has.
+/// that no version of the API has, and objects with their fields in an order of its own.
 fn without_value(message: &str) -> Option<String> {
-    let (what, rest) = message.split_once(" value: ").filter(|(_, rest)| rest.starts_with(['{', '[']))?;
+    let (what, rest) = message
+        .split_once(" value: ")
+        .filter(|(_, rest)| rest.starts_with(['{', '[']) || rest.starts_with("\"{"))?;
     let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
     values.next()?.ok()?;
     Some(format!("{what} value: …{}", rest.get(values.byte_offset()..)?))
