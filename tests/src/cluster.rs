@@ -10,14 +10,18 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use skep_images::load::Outcome;
 use xtask::api::{Api, condition};
-use xtask::cluster::{Config, down, up};
+use xtask::cluster::lan::Lan;
+use xtask::cluster::program::{self, AGENT, on_node, process_name};
+use xtask::cluster::{Config, Node, down, parts, up};
+use xtask::kernel;
 use xtask::layout::Layout;
 use xtask::proc::{Process, until};
 
 /// Longest wait for anything a cluster does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A cluster with one node, with names, ports and addresses of its own.
+/// A cluster with names, ports and addresses of its own. Nodes are counted from 1; what is not asked of a certain node is
+/// asked of the first.
 pub struct TestCluster {
     /// What it is called and where it lies.
     pub config: Config,
@@ -40,25 +44,39 @@ impl TestCluster {
         let lane = id % 40;
         let [server, agent, health] = free_ports(id)?;
         let dir = layout.target.join("e2e").join(format!("t{id}"));
-        let config = Config {
+        let mut config = Config {
             name: format!("t{id}"),
-            node: "node-1".to_owned(),
             secure_port: server,
-            agent_port: agent,
-            healthz_port: health,
             service_cidr: format!("10.{}.0.0/16", 100 + lane),
             cluster_cidr: format!("10.{}.0.0/16", 160 + lane),
             ..Config::new(&dir)?
         };
+        for node in &mut config.nodes {
+            (node.agent_port, node.healthz_port) = (agent, health);
+        }
         Ok((config, layout))
     }
 
-    /// Brings a cluster up; its node is Ready.
+    /// Brings a cluster up whose one node is the machine; it is Ready.
     ///
     /// # Errors
     /// When a part does not come up; the message quotes its log.
     pub fn start() -> Result<Self> {
         let (config, layout) = Self::plan()?;
+        Self::start_planned(config, layout)
+    }
+
+    /// Brings a cluster up with this many nodes, each in a network namespace of its own; they are Ready.
+    ///
+    /// # Errors
+    /// When a part does not come up; the message quotes its log.
+    pub fn start_nodes(agents: u8) -> Result<Self> {
+        let (config, layout) = Self::plan()?;
+        let lan: Lan = format!("10.210.{}.0/24", std::process::id() % 40).parse()?;
+        Self::start_planned(config.with_agents(agents, lan)?, layout)
+    }
+
+    fn start_planned(config: Config, layout: Layout) -> Result<Self> {
         let kubectl = xtask::kubectl::recent(&layout)?;
         match up::up(&config, &layout) {
             Ok(api) => Ok(TestCluster { config, layout, api, kubectl }),
@@ -95,22 +113,50 @@ impl TestCluster {
         down::down(&self.config, false)
     }
 
-    /// One of its processes.
+    /// The node of this number.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node(&self, number: usize) -> Result<&Node> {
+        self.config.node(&number.to_string())
+    }
+
+    /// One of its processes, by its program.
     ///
     /// # Errors
     /// When it was never started.
-    pub fn process(&self, name: &str) -> Result<Process> {
-        Process::read(&self.config.pid_file(name))?.with_context(|| format!("{name} was never started"))
+    pub fn process(&self, program: &str) -> Result<Process> {
+        self.process_on(1, program)
+    }
+
+    /// The process of a program on a node.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn process_on(&self, number: usize, program: &str) -> Result<Process> {
+        let name = match program {
+            up::SERVER => program.to_owned(),
+            program => process_name(program, self.node(number)?),
+        };
+        Process::read(&self.config.pid_file(&name))?.with_context(|| format!("{name} was never started"))
     }
 
     /// Kills a process as a crash would: at once, and waits until it is gone.
     ///
     /// # Errors
     /// When it does not end.
-    pub fn kill(&self, name: &str) -> Result<()> {
-        let process = self.process(name)?;
+    pub fn kill(&self, program: &str) -> Result<()> {
+        self.kill_on(1, program)
+    }
+
+    /// [`TestCluster::kill`] on a node.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn kill_on(&self, number: usize, program: &str) -> Result<()> {
+        let process = self.process_on(number, program)?;
         process.signal(Signal::SIGKILL);
-        anyhow::ensure!(process.wait_gone(PATIENCE), "{name} survived SIGKILL");
+        anyhow::ensure!(process.wait_gone(PATIENCE), "{program} survived SIGKILL");
         Ok(())
     }
 
@@ -119,7 +165,15 @@ impl TestCluster {
     /// # Errors
     /// When it cannot be started.
     pub fn start_agent(&self) -> Result<()> {
-        up::start_agent(&self.config, &self.layout).map(|_| ())
+        self.start_agent_on(1)
+    }
+
+    /// Starts the agent of a node again.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_agent_on(&self, number: usize) -> Result<()> {
+        program::start(&AGENT, &self.config, self.node(number)?, &self.layout).map(|_| ())
     }
 
     /// Starts the server again and waits until it answers.
@@ -133,12 +187,15 @@ impl TestCluster {
     /// Whether the agent answers that it is healthy.
     #[must_use]
     pub fn agent_healthy(&self) -> bool {
-        let target = (Ipv4Addr::LOCALHOST, self.config.healthz_port).into();
-        skep_images::load::get(target, "/healthz", Duration::from_secs(1))
-            .is_ok_and(|answer| answer.status == 200)
+        self.node(1).is_ok_and(|node| {
+            let target = (Ipv4Addr::LOCALHOST, node.healthz_port).into();
+            let ask = || skep_images::load::get(target, "/healthz", Duration::from_secs(1));
+            let answer = kernel::in_netns(self.config.netns(node).as_deref(), ask);
+            matches!(answer, Ok(Ok(answer)) if answer.status == 200)
+        })
     }
 
-    /// Waits for something; fails with what was waited for and what the agent logged last.
+    /// Waits for something; fails with what was waited for and what server and agents logged last.
     ///
     /// # Errors
     /// When it does not come to pass.
@@ -146,8 +203,16 @@ impl TestCluster {
         if until(PATIENCE, done) {
             return Ok(());
         }
-        let logs = ["skep-server", "skep-agent"].map(|name| xtask::proc::tail(&self.config.log(name), 15));
-        anyhow::bail!("waited in vain for {what}\n--- skep-server\n{}\n--- skep-agent\n{}", logs[0], logs[1])
+        anyhow::bail!("waited in vain for {what}\n{}", self.logs(15))
+    }
+
+    /// The last lines that server and agents logged.
+    fn logs(&self, lines: usize) -> String {
+        let own = parts(&self.config).into_iter().filter(|part| part.program.starts_with("skep-"));
+        own.map(|part| {
+            format!("--- {}\n{}\n", part.name, xtask::proc::tail(&self.config.log(&part.name), lines))
+        })
+        .collect()
     }
 
     /// Creates an object and gives it as the server has it.
@@ -242,12 +307,22 @@ impl TestCluster {
         self.layout.bin().join("skep-demo")
     }
 
-    /// Sends load from the host and gives what was counted.
+    /// Sends load from the host that the first node is, and gives what was counted.
     ///
     /// # Errors
     /// When the client cannot be started or tells nothing.
     pub fn load_from_host(&self, arguments: &[&str]) -> Result<Outcome> {
-        let output = xtask::run::command(self.demo_program()).arg("load").args(arguments).output()?;
+        self.load_from_node(1, arguments)
+    }
+
+    /// Sends load from a node, outside of any pod, and gives what was counted.
+    ///
+    /// # Errors
+    /// When the client cannot be started or tells nothing.
+    pub fn load_from_node(&self, number: usize, arguments: &[&str]) -> Result<Outcome> {
+        let mut client = xtask::run::command(self.demo_program());
+        client.arg("load").args(arguments);
+        let output = on_node(&self.config, self.node(number)?, &client).output()?;
         serde_json::from_slice(&output.stdout)
             .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
@@ -268,9 +343,7 @@ impl Drop for TestCluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The directory goes with the cluster: what the logs said last must be told before.
-            for name in ["skep-server", "skep-agent"] {
-                eprintln!("--- {name}\n{}", xtask::proc::tail(&self.config.log(name), 40));
-            }
+            eprintln!("{}", self.logs(40));
         }
         let _ = down::down(&self.config, false);
         let _ = fs::remove_dir(self.layout.target.join("e2e"));

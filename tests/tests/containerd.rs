@@ -3,25 +3,22 @@
 use anyhow::Result;
 use skep_tests::{Snapshot, TestCluster};
 use xtask::cluster::containerd::{self, DEMO_IMAGE, PAUSE_IMAGE};
-use xtask::cluster::{down, undo::Undo};
+use xtask::cluster::program::{self, CONTAINERD};
+use xtask::cluster::{down, up};
 use xtask::run::{captured, text};
 
 #[test]
 fn images_run_without_a_registry_and_nothing_stays() -> Result<()> {
     let before = Snapshot::take();
     let (config, layout) = TestCluster::plan()?;
-    for dir in ["logs", "pids"] {
-        std::fs::create_dir_all(config.dir.join(dir))?;
-    }
+    let node = &config.nodes[0];
     let checks = || -> Result<()> {
-        config.save()?;
-        Undo::prepare(&config)?;
-        containerd::prepare(&config)?;
-        containerd::start(&config)?;
+        up::prepare(&config)?;
+        program::start(&CONTAINERD, &config, node, &layout)?;
         containerd::import_images(&config, &layout)?;
         // A second import of the same bytes is no fault.
         containerd::import_images(&config, &layout)?;
-        let images = text(containerd::ctr(&config).args(["images", "ls"]))?;
+        let images = text(containerd::ctr(&config, node).args(["images", "ls"]))?;
         for image in [PAUSE_IMAGE, DEMO_IMAGE] {
             let line = images
                 .lines()
@@ -31,7 +28,7 @@ fn images_run_without_a_registry_and_nothing_stays() -> Result<()> {
         }
         let run = |arguments: &[&str]| {
             let name = format!("{}-{}", config.name, arguments[0]);
-            let mut ctr = containerd::ctr(&config);
+            let mut ctr = containerd::ctr(&config, node);
             ctr.args([
                 "run",
                 "--rm",
@@ -51,7 +48,7 @@ fn images_run_without_a_registry_and_nothing_stays() -> Result<()> {
         assert!(error.contains("7"), "{error}");
         // A container that is still running when the cluster goes.
         let name = format!("{}-stays", config.name);
-        let mut ctr = containerd::ctr(&config);
+        let mut ctr = containerd::ctr(&config, node);
         ctr.args([
             "run",
             "--detach",

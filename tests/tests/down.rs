@@ -2,15 +2,22 @@
 
 use anyhow::Result;
 use skep_tests::{Snapshot, TestCluster};
-use xtask::cluster::{PROCESSES, up};
+use xtask::cluster::{parts, up};
+use xtask::proc::Process;
 
 #[test]
 fn a_second_up_adopts_what_runs_and_down_removes_it_all() -> Result<()> {
     let before = Snapshot::take();
     let cluster = TestCluster::start()?;
     cluster.serve("web", 2)?;
-    let processes = || -> Result<Vec<_>> { PROCESSES.iter().map(|name| cluster.process(name)).collect() };
+    let processes = || -> Result<Vec<_>> {
+        parts(&cluster.config)
+            .iter()
+            .map(|part| Process::read(&cluster.config.pid_file(&part.name)))
+            .collect()
+    };
     let first = processes()?;
+    assert!(first.iter().all(Option::is_some), "{first:?}");
     up::up(&cluster.config, &cluster.layout)?;
     assert_eq!(processes()?, first);
     let added = before.added(&Snapshot::take());
@@ -30,8 +37,8 @@ fn down_works_when_everything_is_dead_already() -> Result<()> {
     let before = Snapshot::take();
     let cluster = TestCluster::start()?;
     cluster.serve("web", 2)?;
-    for name in PROCESSES {
-        cluster.kill(name)?;
+    for part in parts(&cluster.config) {
+        cluster.kill(part.program)?;
     }
     assert_eq!(cluster.stop(), Vec::<String>::new());
     assert_eq!(before.added_since(), Vec::<String>::new());

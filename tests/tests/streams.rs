@@ -269,7 +269,7 @@ fn proxies(cluster: &TestCluster, pod: &str) -> Result<()> {
 
 fn nodes(cluster: &TestCluster) -> Result<()> {
     let raw = |path: &str| cluster.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{path}")]);
-    let port = cluster.config.agent_port;
+    let port = cluster.config.nodes[0].agent_port;
     for path in ["node-1/proxy/healthz".to_owned(), format!("node-1:{port}/proxy/healthz")] {
         assert_eq!(raw(&path)?, "ok", "{path}");
     }
@@ -298,7 +298,7 @@ fn nodes(cluster: &TestCluster) -> Result<()> {
 /// Who comes to the agent with a token gets what the API server says they may: monitoring does.
 fn scrapers(cluster: &TestCluster) -> Result<()> {
     let token = cluster.kubectl(&["create", "token", "default"])?;
-    let server = format!("--server=https://127.0.0.1:{}", cluster.config.agent_port);
+    let server = format!("--server=https://127.0.0.1:{}", cluster.config.nodes[0].agent_port);
     let ask = |token: &str, path: &str| {
         let token = format!("--token={token}");
         let flags = ["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", &server, &token];

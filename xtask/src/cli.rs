@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
+use crate::cluster::lan::Lan;
 use crate::cluster::{self, Config, containerd, demo, down, node_exec, status, up};
 use crate::conformance::{self, ConformanceArgs};
 use crate::fuzz::{self, FuzzArgs};
@@ -26,7 +27,7 @@ const HELP: &str = "\
 {about}
 
 A cluster on this machine (as root):
-  up           build all, start a cluster, wait until its node is Ready, run the demo
+  up           build all, start a cluster, wait until its nodes are Ready, run the demo
   status       nodes, pods, processes, loaded eBPF programs with where they are attached
   node-exec    run a command where a node is: its network namespace and its cgroup
   down         remove everything that up made
@@ -48,14 +49,15 @@ Testing:
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build all, start a cluster, wait until its node is Ready, run the demo. A second time it adopts what runs.
+    /// Build all, start a cluster, wait until its nodes are Ready, run the demo. A second time it adopts what runs.
     Up {
         /// Directory of the cluster [default: target/cluster].
         #[arg(long)]
         dir: Option<PathBuf>,
-        /// Number of nodes; one for now.
-        #[arg(long, default_value_t = 1)]
-        agents: u8,
+        /// So many nodes, each in a network namespace of its own, instead of the machine itself as the only one. Nothing
+        /// such nodes send leaves the machine: they cannot pull images.
+        #[arg(long, value_name = "N")]
+        agents: Option<u8>,
         /// Start the cluster and stop there.
         #[arg(long)]
         no_demo: bool,
@@ -149,10 +151,7 @@ fn run(task: Task) -> Result<ExitCode> {
     let at = |dir: Option<PathBuf>| dir.unwrap_or_else(|| layout.cluster());
     match task {
         Task::Up { dir, agents, no_demo, no_build } => {
-            if agents != 1 {
-                bail!("--agents {agents}: clusters on one machine have one node so far");
-            }
-            return bring_up(&layout, &at(dir), no_demo, no_build);
+            return bring_up(&layout, &at(dir), agents, no_demo, no_build);
         }
         Task::Down { dir, keep_data } => return take_down(&at(dir), keep_data),
         Task::Status { dir, json } => {
@@ -191,15 +190,28 @@ fn run(task: Task) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn bring_up(layout: &Layout, dir: &std::path::Path, no_demo: bool, no_build: bool) -> Result<ExitCode> {
+fn bring_up(
+    layout: &Layout,
+    dir: &std::path::Path,
+    agents: Option<u8>,
+    no_demo: bool,
+    no_build: bool,
+) -> Result<ExitCode> {
     prereq::kernel_ready()?;
     prereq::ensure(&[prereq::BUILD, prereq::RUN])?;
     if !no_build {
         builder::build(layout)?;
     }
-    let config = match Config::load(dir)? {
-        Some(config) => config,
-        None => Config::new(dir)?,
+    let config = match (Config::load(dir)?, agents) {
+        (Some(config), Some(agents)) if config.lan.is_none() || config.nodes.len() != usize::from(agents) => {
+            bail!(
+                "the cluster in {} is not one of {agents} nodes in namespaces: take it down first",
+                dir.display()
+            );
+        }
+        (Some(config), _) => config,
+        (None, Some(agents)) => Config::new(dir)?.with_agents(agents, Lan::free()?)?,
+        (None, None) => Config::new(dir)?,
     };
     let api = up::up(&config, layout)?;
     if !no_demo {
@@ -211,7 +223,7 @@ fn bring_up(layout: &Layout, dir: &std::path::Path, no_demo: bool, no_build: boo
         config.kubeconfig().display()
     );
     println!(
-        "\nImages on this node without a registry: {}, {}",
+        "\nImages on every node without a registry: {}, {}",
         containerd::DEMO_IMAGE,
         containerd::PAUSE_IMAGE
     );

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// One line of `/proc/self/mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,10 +66,86 @@ pub fn unmount_below(path: &Path) {
     }
 }
 
+/// Whether a file stands for a network namespace.
+fn is_netns(at: &Path) -> bool {
+    mounts().iter().any(|mount| mount.at == at && mount.kind == "nsfs")
+}
+
+/// Makes a network namespace that lives as long as `at` is mounted; one that is there stays.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn ensure_netns(at: &Path) -> Result<()> {
+    if is_netns(at) {
+        return Ok(());
+    }
+    if let Some(dir) = at.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
+    }
+    fs::File::create(at).with_context(|| format!("{}", at.display()))?;
+    // Only the calling thread changes over, and it ends at once.
+    let made = thread::scope(|scope| {
+        let make = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            mount(Some("/proc/thread-self/ns/net"), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        });
+        make.join()
+    });
+    made.map_err(|_| anyhow!("a thread panicked"))?
+        .with_context(|| format!("cannot make the network namespace {}", at.display()))
+}
+
+/// Does something in a network namespace: in this one for `None`; in an empty one where the file stands for none, because
+/// it went.
+///
+/// # Errors
+/// When the namespace cannot be entered.
+pub fn in_netns<T: Send>(at: Option<&Path>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let Some(at) = at else { return Ok(work()) };
+    let done = thread::scope(|scope| {
+        let inside = scope.spawn(|| -> Result<T> {
+            if is_netns(at) {
+                setns(fs::File::open(at)?, CloneFlags::CLONE_NEWNET)?;
+            } else {
+                unshare(CloneFlags::CLONE_NEWNET)?;
+            }
+            Ok(work())
+        });
+        inside.join()
+    });
+    done.map_err(|_| anyhow!("a thread panicked"))?
+        .with_context(|| format!("cannot enter the network namespace {}", at.display()))
+}
+
 /// Roots of every cgroup hierarchy: the v1 controllers' and the unified one.
 #[must_use]
 pub fn cgroup_roots() -> BTreeSet<PathBuf> {
     mounts().into_iter().filter(|mount| mount.kind.starts_with("cgroup")).map(|mount| mount.at).collect()
+}
+
+/// Makes a cgroup, given as path below the roots, in every hierarchy.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn make_cgroup(path: &Path) -> Result<()> {
+    for root in cgroup_roots() {
+        let mut dir = root;
+        for part in path {
+            let parent = dir.clone();
+            dir.push(part);
+            if dir.is_dir() {
+                continue;
+            }
+            fs::create_dir(&dir).with_context(|| format!("{}", dir.display()))?;
+            // A version 1 cpuset takes no process before it has processors and memory.
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if let Ok(value) = fs::read(parent.join(file)) {
+                    let _ = fs::write(dir.join(file), value);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Pids in a cgroup and all below it.

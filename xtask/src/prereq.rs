@@ -63,6 +63,12 @@ pub const RUN: &[Need] = &[
         package: "containernetworking-plugins",
         present: || loopback_plugin().is_some(),
     },
+    Need {
+        what: "ip",
+        why: "it joins the nodes of a cluster that has several",
+        package: "iproute2",
+        present: || which("ip").is_some(),
+    },
 ];
 
 /// Needed by the end-to-end tests alone.

@@ -146,16 +146,8 @@ pub fn daemon(command: &std::process::Command, log: &Path) -> Result<Process> {
         File::options().create(true).append(true).open(log).with_context(|| format!("{}", log.display()))?;
     // setsid(1) keeps the pid: a process just forked leads no group, so it need not fork again.
     let mut apart = crate::run::command("setsid");
-    apart.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => apart.env(name, value),
-            None => apart.env_remove(name),
-        };
-    }
-    if let Some(dir) = command.get_current_dir() {
-        apart.current_dir(dir);
-    }
+    apart.arg(command.get_program());
+    let mut apart = crate::run::wrapped(apart, command.get_args(), command);
     let child = apart
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
@@ -167,6 +159,20 @@ pub fn daemon(command: &std::process::Command, log: &Path) -> Result<Process> {
         Some(process) => Ok(process),
         None => bail!("{} ended at once: {}", crate::run::shown(command), tail(log, 5)),
     }
+}
+
+/// Does something for each item, all at once, a thread each.
+///
+/// # Errors
+/// The first of theirs, once all have ended.
+pub fn side_by_side<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let results: Vec<Result<()>> = std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(move || work(item))).collect();
+        let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined.map(|result| result.unwrap_or_else(|_| bail!("a thread panicked"))).collect()
+    });
+    results.into_iter().collect()
 }
 
 /// The last lines of a log.

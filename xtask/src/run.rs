@@ -34,6 +34,26 @@ pub fn cargo() -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// `outer` with more arguments, in the environment and the directory that `inner` has.
+#[must_use]
+pub fn wrapped<'a>(
+    mut outer: Command,
+    arguments: impl IntoIterator<Item = &'a OsStr>,
+    inner: &Command,
+) -> Command {
+    outer.args(arguments);
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    if let Some(dir) = inner.get_current_dir() {
+        outer.current_dir(dir);
+    }
+    outer
+}
+
 /// How a command reads in a message.
 #[must_use]
 pub fn shown(command: &Command) -> String {

@@ -29,8 +29,8 @@ impl State {
         })
     }
 
-    /// Status and body for a path. `/` counts; the others are for probes and tests.
-    fn answer(&self, path: &str) -> (u16, String) {
+    /// Status and body for a path that `peer` asks for. `/` counts; the others are for probes and tests.
+    fn answer(&self, path: &str, peer: IpAddr) -> (u16, String) {
         match path {
             "/" => {
                 self.tcp.fetch_add(1, Ordering::Relaxed);
@@ -47,6 +47,7 @@ impl State {
                 let (tcp, udp) = (self.tcp.load(Ordering::Relaxed), self.udp.load(Ordering::Relaxed));
                 (200, format!("{{\"tcp\":{tcp},\"udp\":{udp}}}\n"))
             }
+            "/peer" => (200, format!("{peer}\n")),
             _ => (404, "not found\n".to_owned()),
         }
     }
@@ -86,9 +87,10 @@ pub fn run(state: &Arc<State>, tcp: &TcpListener, udp: UdpSocket) -> io::Result<
 
 fn serve_tcp(state: &State, stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let peer = stream.peer_addr()?.ip().to_canonical();
     let mut from = BufReader::new(stream);
     while let Some(request) = http::read_request(&mut from)? {
-        let (status, body) = state.answer(&request.path);
+        let (status, body) = state.answer(&request.path, peer);
         http::write_response(&mut &*stream, status, &body, request.keep_alive)?;
         if !request.keep_alive {
             break;
@@ -114,13 +116,15 @@ mod tests {
     #[test]
     fn readiness_is_a_switch_and_does_not_touch_answers() {
         let state = State::new("pod-a".into(), false);
-        assert_eq!(state.answer("/readyz").0, 503);
-        assert_eq!(state.answer("/ready/on").0, 200);
-        assert_eq!(state.answer("/readyz").0, 200);
-        state.answer("/ready/off");
-        assert_eq!(state.answer("/readyz").0, 503);
-        assert_eq!(state.answer("/"), (200, "pod-a\n".to_owned()));
-        assert_eq!(state.answer("/counts").1, "{\"tcp\":1,\"udp\":0}\n");
-        assert_eq!(state.answer("/nothing").0, 404);
+        let answer = |path| state.answer(path, Ipv4Addr::new(10, 0, 0, 7).into());
+        assert_eq!(answer("/readyz").0, 503);
+        assert_eq!(answer("/ready/on").0, 200);
+        assert_eq!(answer("/readyz").0, 200);
+        answer("/ready/off");
+        assert_eq!(answer("/readyz").0, 503);
+        assert_eq!(answer("/"), (200, "pod-a\n".to_owned()));
+        assert_eq!(answer("/counts").1, "{\"tcp\":1,\"udp\":0}\n");
+        assert_eq!(answer("/peer").1, "10.0.0.7\n");
+        assert_eq!(answer("/nothing").0, 404);
     }
 }

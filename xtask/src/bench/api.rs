@@ -101,7 +101,7 @@ impl Ours {
         let config = Config {
             name: "bench".into(),
             secure_port: free_port()?,
-            node_ip: Ipv4Addr::LOCALHOST,
+            server_ip: Ipv4Addr::LOCALHOST,
             ..Config::new(dir)?
         };
         for folder in ["logs", "pids"] {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::{Figure, Goal, Place};
+use crate::cluster::program::{AGENT, process_name};
+use crate::cluster::up::SERVER;
 use crate::cluster::{Config, status};
 use crate::proc::{Process, Stat};
 use crate::ui::Step;
@@ -20,8 +22,9 @@ const TICKS: f64 = 100.0;
 
 pub(super) fn run(place: &Place<'_>) -> Result<Vec<Figure>> {
     let config = Config::existing(place.dir)?;
-    let processes = ["skep-server", "skep-agent"].map(|name| {
-        let process = Process::read(&config.pid_file(name))?.filter(Process::alive);
+    let node = config.nodes.first().context("a cluster without nodes")?;
+    let processes = [SERVER.to_owned(), process_name(AGENT.name, node)].map(|name| {
+        let process = Process::read(&config.pid_file(&name))?.filter(Process::alive);
         process.with_context(|| format!("{name} is not running: `cargo xtask up` first"))
     });
     let [server, agent] = processes;
@@ -43,7 +46,7 @@ pub(super) fn run(place: &Place<'_>) -> Result<Vec<Figure>> {
     let resident = |process: Process| status::resident(process.pid).context("a process ended").map(mib);
     let (server_memory, agent_memory) = (resident(server)?, resident(agent)?);
     let maps =
-        skep_dataplane::status_from_pins(Path::new("/sys/fs/bpf"), &config.name, &config.node)?.map_bytes();
+        skep_dataplane::status_from_pins(Path::new("/sys/fs/bpf"), &config.name, &node.name)?.map_bytes();
     let total = server_memory + agent_memory + mib(maps);
     Ok(vec![
         Figure::new("skep-server resident", server_memory, "MiB", Goal::None),

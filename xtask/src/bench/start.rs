@@ -30,8 +30,12 @@ pub(super) fn run(place: &Place<'_>) -> Result<Vec<Figure>> {
 
 fn measure(layout: &Layout, dir: &Path) -> Result<Vec<Figure>> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let config =
-        Config { name: "bench".into(), secure_port: port, node_ip: Ipv4Addr::LOCALHOST, ..Config::new(dir)? };
+    let config = Config {
+        name: "bench".into(),
+        secure_port: port,
+        server_ip: Ipv4Addr::LOCALHOST,
+        ..Config::new(dir)?
+    };
     for folder in ["logs", "pids"] {
         fs::create_dir_all(dir.join(folder))?;
     }

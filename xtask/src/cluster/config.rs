@@ -4,48 +4,94 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::lan::Lan;
 
 /// A cluster on this machine. Kept as `cluster.json` in its directory, so that every later command finds the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Name; part of pins, cgroups and paths below `/run`.
     pub name: String,
-    /// Name of its node.
-    pub node: String,
     /// Directory with data, logs and credentials.
     pub dir: PathBuf,
-    /// Address of the node.
-    pub node_ip: Ipv4Addr,
+    /// Address under which nodes, pods and people reach the API server.
+    pub server_ip: Ipv4Addr,
     /// Port of the API server.
     pub secure_port: u16,
-    /// Port of the agent's kubelet API.
-    pub agent_port: u16,
-    /// Port of the agent's health endpoint, on loopback.
-    pub healthz_port: u16,
     /// Addresses of pods.
     pub cluster_cidr: String,
     /// Addresses of Services.
     pub service_cidr: String,
+    /// The network that joins nodes with network namespaces of their own. Without one, the only node is the machine.
+    pub lan: Option<Lan>,
+    /// Its nodes, at least one.
+    pub nodes: Vec<Node>,
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Name of the node and of its object.
+    pub name: String,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Port of the agent's kubelet API.
+    pub agent_port: u16,
+    /// Port of the agent's health endpoint, on loopback.
+    pub healthz_port: u16,
+}
+
+impl Node {
+    fn numbered(number: u8, ip: Ipv4Addr) -> Self {
+        Node { name: format!("node-{number}"), ip, agent_port: 10250, healthz_port: 10248 }
+    }
 }
 
 impl Config {
-    /// The cluster `up` makes in `dir` when nothing else is asked for.
+    /// The cluster `up` makes in `dir` when nothing else is asked for: its one node is the machine itself.
     ///
     /// # Errors
     /// When `dir` cannot be made absolute.
     pub fn new(dir: &Path) -> Result<Self> {
+        let ip = own_address();
         Ok(Config {
             name: "skep".to_owned(),
-            node: "node-1".to_owned(),
             dir: std::path::absolute(dir)?,
-            node_ip: own_address(),
+            server_ip: ip,
             secure_port: 6443,
-            agent_port: 10250,
-            healthz_port: 10248,
             cluster_cidr: "10.244.0.0/16".to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
+            lan: None,
+            nodes: vec![Node::numbered(1, ip)],
+        })
+    }
+
+    /// The same cluster with `agents` nodes in network namespaces, joined by `lan`.
+    ///
+    /// # Errors
+    /// When `agents` is zero or more than the network has addresses for.
+    pub fn with_agents(self, agents: u8, lan: Lan) -> Result<Self> {
+        ensure!(
+            (1..=Lan::NODES).contains(&agents),
+            "--agents {agents}: a cluster on one machine has 1 to {} nodes",
+            Lan::NODES
+        );
+        let nodes = (1..=agents).map(|number| Node::numbered(number, lan.node(number))).collect();
+        Ok(Config { server_ip: lan.machine(), lan: Some(lan), nodes, ..self })
+    }
+
+    /// The node with this name, or with this number counted from 1.
+    ///
+    /// # Errors
+    /// When there is none; the message names those there are.
+    pub fn node(&self, which: &str) -> Result<&Node> {
+        let number = which.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        let named = self.nodes.iter().find(|node| node.name == which);
+        named.or_else(|| self.nodes.get(number?)).with_context(|| {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            format!("no node {which}: this cluster has {} (by name, or by number from 1)", names.join(", "))
         })
     }
 
@@ -91,16 +137,40 @@ impl Config {
         Path::new("/run/skep").join(&self.name)
     }
 
-    /// containerd's socket.
+    /// The part of [`Config::run_dir`] that belongs to a node.
     #[must_use]
-    pub fn containerd_socket(&self) -> PathBuf {
-        self.run_dir().join("containerd.sock")
+    pub fn node_run(&self, node: &Node) -> PathBuf {
+        self.run_dir().join(&node.name)
     }
 
-    /// The agent's socket for skep-cni.
+    /// The part of the cluster's directory that belongs to a node.
     #[must_use]
-    pub fn cni_socket(&self) -> PathBuf {
-        self.run_dir().join("cni.sock")
+    pub fn node_dir(&self, node: &Node) -> PathBuf {
+        self.dir.join("nodes").join(&node.name)
+    }
+
+    /// The file that stands for a node's network namespace; `None` when it is the machine's own.
+    #[must_use]
+    pub fn netns(&self, node: &Node) -> Option<PathBuf> {
+        self.lan.map(|_| self.run_dir().join("netns").join(&node.name))
+    }
+
+    /// The node's cgroup, below the root of every hierarchy; `None` when it is the root itself.
+    #[must_use]
+    pub fn cgroup(&self, node: &Node) -> Option<PathBuf> {
+        self.lan.map(|_| Path::new("skep").join(&self.name).join(&node.name))
+    }
+
+    /// A node's containerd's socket.
+    #[must_use]
+    pub fn containerd_socket(&self, node: &Node) -> PathBuf {
+        self.node_run(node).join("containerd.sock")
+    }
+
+    /// A node's agent's socket for skep-cni.
+    #[must_use]
+    pub fn cni_socket(&self, node: &Node) -> PathBuf {
+        self.node_run(node).join("cni.sock")
     }
 
     /// Where the eBPF objects of this cluster are pinned.
@@ -121,10 +191,10 @@ impl Config {
         self.dir.join("server")
     }
 
-    /// The agent's data directory.
+    /// A node's agent's data directory.
     #[must_use]
-    pub fn agent_data(&self) -> PathBuf {
-        self.dir.join("agent")
+    pub fn agent_data(&self, node: &Node) -> PathBuf {
+        self.node_dir(node).join("agent")
     }
 
     /// A process's log.
@@ -139,10 +209,10 @@ impl Config {
         self.dir.join("pids").join(process)
     }
 
-    /// Base URL of the API server as the node reaches it.
+    /// Base URL of the API server as nodes reach it.
     #[must_use]
     pub fn server_url(&self) -> String {
-        format!("https://{}:{}", self.node_ip, self.secure_port)
+        format!("https://{}:{}", self.server_ip, self.secure_port)
     }
 }
 
@@ -174,5 +244,21 @@ mod tests {
         config.save().unwrap();
         assert_eq!(Config::load(&dir).unwrap(), Some(config));
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn nodes_are_found_by_name_and_by_number() {
+        let machine = Config::new(Path::new("/a")).unwrap();
+        assert_eq!(machine.node("1").unwrap(), machine.node("node-1").unwrap());
+        assert_eq!((machine.netns(&machine.nodes[0]), machine.cgroup(&machine.nodes[0])), (None, None));
+        assert!(machine.node("0").is_err() && machine.node("2").is_err());
+        let lan: Lan = "10.245.7.0/24".parse().unwrap();
+        let two = machine.clone().with_agents(2, lan).unwrap();
+        assert_eq!(two.node("2").unwrap(), &two.nodes[1]);
+        assert!(two.node("node-3").unwrap_err().to_string().contains("node-1, node-2"));
+        assert_ne!(two.nodes[0].ip, two.nodes[1].ip);
+        for agents in [0, 201, 255] {
+            assert!(machine.clone().with_agents(agents, lan).is_err(), "{agents}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use skep_images::load::Outcome;
 
 use super::config::Config;
 use super::containerd::DEMO_IMAGE;
+use super::program::on_node;
 use super::traffic;
 use crate::api::{Api, condition};
 use crate::layout::Layout;
@@ -59,7 +60,7 @@ pub fn demo(config: &Config, layout: &Layout, api: &Api) -> Result<Shown> {
     step.done(&format!("{} answered", from_pod.answers()));
 
     let step = Step::begin(format!("sending {REQUESTS} requests to the Service from the host"));
-    let from_host = ask_from_host(layout, &service)?;
+    let from_host = ask_from_host(config, layout, &service)?;
     step.done(&format!("{} answered", from_host.answers()));
     for (who, outcome) in [("the client pod", &from_pod), ("the host", &from_host)] {
         ensure!(
@@ -223,10 +224,14 @@ fn ask_from_pod(api: &Api, service: &str) -> Result<Outcome> {
     }
 }
 
-fn ask_from_host(layout: &Layout, service: &str) -> Result<Outcome> {
+/// From outside of any pod, on the first node: Services have an address on nodes alone.
+fn ask_from_host(config: &Config, layout: &Layout, service: &str) -> Result<Outcome> {
     let mut client = command(layout.bin().join("skep-demo"));
     client.args(["load", service, "--requests", &REQUESTS.to_string()]);
-    let output = client.output().with_context(|| format!("cannot start {}", shown(&client)))?;
+    let node = config.nodes.first().context("a cluster without nodes")?;
+    let output = on_node(config, node, &client)
+        .output()
+        .with_context(|| format!("cannot start {}", shown(&client)))?;
     serde_json::from_slice(&output.stdout)
         .with_context(|| format!("{}: {}", shown(&client), String::from_utf8_lossy(&output.stderr)))
 }

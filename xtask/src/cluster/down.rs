@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::config::Config;
+use super::config::{Config, Node};
+use super::program::{CONTAINERD, programs};
 use super::undo::Undo;
+use super::{Part, lan, up};
 use crate::kernel;
 use crate::proc::{self, Process};
 
@@ -22,21 +24,30 @@ const BPFFS: &str = "/sys/fs/bpf";
 pub fn down(config: &Config, keep_data: bool) -> Vec<String> {
     let mut left = Vec::new();
     let pods = end_processes(config, &mut left);
-    for dir in [config.run_dir(), config.dir.clone()] {
+    for dir in config.nodes.iter().map(|node| config.node_run(node)).chain([config.dir.clone()]) {
         kernel::unmount_below(&dir);
     }
-    // The pins know the pods' interfaces: ask them before they go.
-    let known = skep_dataplane::status_from_pins(Path::new(BPFFS), &config.name, &config.node);
-    let indexes =
-        known.map(|status| status.pods.iter().map(|pod| pod.pod.ifindex).collect()).unwrap_or_default();
-    await_interfaces(&indexes, &mut left);
-    remove_pins(config, &mut left);
+    for node in &config.nodes {
+        let done = kernel::in_netns(config.netns(node).as_deref(), || remove_from_kernel(config, node));
+        left.extend(done.unwrap_or_else(|error| vec![format!("{error:#}")]));
+    }
+    remove_dir(&config.pins(), &mut left);
+    if let Some(parent) = config.pins().parent() {
+        let _ = fs::remove_dir(parent);
+    }
+    // The namespaces of nodes: nothing holds them now.
+    kernel::unmount_below(&config.run_dir());
+    if let Err(error) = lan::remove(config) {
+        left.push(format!("{error:#}"));
+    }
     remove_cgroups(config, &pods, &mut left);
     left.extend(Undo::revert(config));
     remove_dir(&config.run_dir(), &mut left);
     let _ = fs::remove_dir("/run/skep");
     let data: Vec<PathBuf> = if keep_data {
-        ["pids", "cni", "containerd.toml"].iter().map(|name| config.dir.join(name)).collect()
+        let of_nodes = config.nodes.iter().map(|node| config.node_dir(node));
+        let of_nodes = of_nodes.flat_map(|dir| ["cni", "containerd.toml"].map(|name| dir.join(name)));
+        [config.dir.join("pids")].into_iter().chain(of_nodes).collect()
     } else {
         vec![config.dir.clone()]
     };
@@ -58,19 +69,15 @@ fn remove_dir(path: &Path, left: &mut Vec<String>) {
 
 /// Processes whose command line names this cluster: its daemons and containerd's shims.
 fn roots(config: &Config) -> BTreeSet<i32> {
-    let marks: BTreeSet<String> = [
-        config.server_data(),
-        config.agent_data(),
-        config.cni_socket(),
-        config.containerd_socket(),
-        config.dir.join("containerd.toml"),
-    ]
-    .iter()
-    .map(|path| path.display().to_string())
-    .collect();
-    let recorded = super::PROCESSES
-        .iter()
-        .filter_map(|name| Process::read(&config.pid_file(name)).ok().flatten())
+    let of_nodes = config.nodes.iter().flat_map(|node| {
+        let toml = config.node_dir(node).join("containerd.toml");
+        [config.agent_data(node), config.cni_socket(node), config.containerd_socket(node), toml]
+    });
+    let marks: BTreeSet<String> =
+        [config.server_data()].into_iter().chain(of_nodes).map(|path| path.display().to_string()).collect();
+    let recorded = super::parts(config)
+        .into_iter()
+        .filter_map(|part| Process::read(&config.pid_file(&part.name)).ok().flatten())
         .filter(Process::alive)
         .map(|process| process.pid);
     let me = i32::try_from(std::process::id()).unwrap_or_default();
@@ -84,7 +91,8 @@ fn roots(config: &Config) -> BTreeSet<i32> {
 /// Whether a command line is that of one of our programs and names one of the marks.
 fn is_ours(words: &[String], marks: &BTreeSet<String>) -> bool {
     let program = words.first().map(|word| word.rsplit('/').next().unwrap_or(word)).unwrap_or_default();
-    let known = super::PROCESSES.contains(&program)
+    let known = program == up::SERVER
+        || programs().any(|ours| ours.name == program)
         || program.starts_with("containerd-shim")
         || program == "skep-cni";
     known && words.iter().skip(1).any(|word| marks.contains(word.strip_prefix("unix://").unwrap_or(word)))
@@ -93,11 +101,13 @@ fn is_ours(words: &[String], marks: &BTreeSet<String>) -> bool {
 /// Ends every process of the cluster; gives the cgroups that its pods were in.
 fn end_processes(config: &Config, left: &mut Vec<String>) -> PodCgroups {
     // Agent and server may end in their own way first: nobody restarts a container meanwhile, and logs close well.
-    for name in ["skep-agent", "skep-server"] {
-        if let Ok(Some(process)) = Process::read(&config.pid_file(name)) {
-            process.signal(Signal::SIGTERM);
-            let _ = process.wait_gone(Duration::from_secs(5));
-        }
+    let mut parts = super::parts(config);
+    parts.retain(|part| part.program != CONTAINERD.name);
+    let recorded = |part: &Part| Process::read(&config.pid_file(&part.name)).ok().flatten();
+    // The server, which stands first, last.
+    for process in parts.iter().rev().filter_map(recorded) {
+        process.signal(Signal::SIGTERM);
+        let _ = process.wait_gone(Duration::from_secs(5));
     }
     let sockets = shim_sockets(config);
     let mut pods = PodCgroups::find(config, &proc::with_descendants(&roots(config), &proc::all()));
@@ -127,9 +137,10 @@ fn end_processes(config: &Config, left: &mut Vec<String>) -> PodCgroups {
 
 /// Shims keep their sockets outside containerd's state directory; each bundle says where.
 fn shim_sockets(config: &Config) -> Vec<PathBuf> {
-    let tasks = config.run_dir().join("containerd/io.containerd.runtime.v2.task/k8s.io");
-    kernel::subdirectories(&tasks)
-        .iter()
+    let tasks = "containerd/io.containerd.runtime.v2.task/k8s.io";
+    let bundles =
+        config.nodes.iter().flat_map(|node| kernel::subdirectories(&config.node_run(node).join(tasks)));
+    bundles
         .filter_map(|bundle| fs::read_to_string(bundle.join("address")).ok())
         .filter_map(|address| Some(PathBuf::from(address.trim().strip_prefix("unix://")?)))
         .filter(|socket| socket.starts_with("/run/containerd/s"))
@@ -152,14 +163,21 @@ fn await_interfaces(indexes: &BTreeSet<u32>, left: &mut Vec<String>) {
     }
 }
 
-fn remove_pins(config: &Config, left: &mut Vec<String>) {
-    if let Err(error) = skep_dataplane::remove_all(Path::new(BPFFS), &config.name, &config.node) {
+/// Removes what the kernel holds for a node, in whose network namespace it is called; gives what stayed.
+fn remove_from_kernel(config: &Config, node: &Node) -> Vec<String> {
+    let mut left = Vec::new();
+    // The pins know the pods' interfaces: ask them before they go.
+    let known = skep_dataplane::status_from_pins(Path::new(BPFFS), &config.name, &node.name);
+    let indexes =
+        known.map(|status| status.pods.iter().map(|pod| pod.pod.ifindex).collect()).unwrap_or_default();
+    // Those in a namespace of the node's own go with that.
+    if config.lan.is_none() {
+        await_interfaces(&indexes, &mut left);
+    }
+    if let Err(error) = skep_dataplane::remove_all(Path::new(BPFFS), &config.name, &node.name) {
         left.push(format!("{error}"));
     }
-    remove_dir(&config.pins(), left);
-    if let Some(parent) = config.pins().parent() {
-        let _ = fs::remove_dir(parent);
-    }
+    left
 }
 
 /// Cgroups of pods, as paths below each hierarchy's root.
@@ -170,7 +188,8 @@ impl PodCgroups {
     /// Those the agent's data directory knows pods of, and those that processes about to end are in.
     fn find(config: &Config, pids: &BTreeSet<i32>) -> Self {
         let mut found = PodCgroups::default();
-        for pod in kernel::subdirectories(&config.agent_data().join("pods")) {
+        let pods = config.nodes.iter().map(|node| config.agent_data(node).join("pods"));
+        for pod in pods.flat_map(|dir| kernel::subdirectories(&dir)) {
             let Some(uid) = pod.file_name().and_then(|name| name.to_str()) else { continue };
             for class in ["kubepods", "kubepods/burstable", "kubepods/besteffort"] {
                 found.0.insert(Path::new(class).join(format!("pod{uid}")));
@@ -195,7 +214,7 @@ impl PodCgroups {
     }
 }
 
-/// The cluster's own cgroup in every hierarchy.
+/// The cluster's own cgroup in every hierarchy; those of nodes with namespaces are below it.
 fn cgroups(config: &Config) -> Vec<PathBuf> {
     let own = Path::new("skep").join(&config.name);
     kernel::cgroup_roots().into_iter().map(|root| root.join(&own)).filter(|dir| dir.is_dir()).collect()

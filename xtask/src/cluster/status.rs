@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 use skep_dataplane::status_from_pins;
 
-use super::PROCESSES;
 use super::config::Config;
+use super::parts;
 use crate::api::{Api, condition};
+use crate::kernel;
 use crate::proc::Process;
 use crate::ui::Table;
 
@@ -39,6 +40,8 @@ pub struct Status {
 pub struct ProcessStatus {
     /// Program.
     pub name: String,
+    /// The node it belongs to; none for the server.
+    pub node: Option<String>,
     /// Its pid while it runs.
     pub pid: Option<i32>,
     /// Resident memory in bytes while it runs.
@@ -78,6 +81,8 @@ pub struct PodStatus {
 pub struct ProgramStatus {
     /// Name.
     pub name: String,
+    /// The node it works for.
+    pub node: String,
     /// The kernel's number for it.
     pub id: u32,
     /// Where it is attached.
@@ -89,25 +94,33 @@ pub struct ProgramStatus {
 /// # Errors
 /// When pins cannot be read.
 pub fn status(config: &Config) -> Result<Status> {
-    let processes = PROCESSES
-        .iter()
-        .map(|&name| {
-            let process = Process::read(&config.pid_file(name)).ok().flatten().filter(Process::alive);
+    let processes = parts(config)
+        .into_iter()
+        .map(|part| {
+            let process = Process::read(&config.pid_file(&part.name)).ok().flatten().filter(Process::alive);
             let pid = process.map(|process| process.pid);
-            ProcessStatus { name: name.to_owned(), pid, resident: pid.and_then(resident) }
+            let (name, node) = (part.program.to_owned(), part.node);
+            ProcessStatus { name, node, pid, resident: pid.and_then(resident) }
         })
         .collect();
     let (nodes, pods, api_error) = match objects(config) {
         Ok((nodes, pods)) => (nodes, pods, None),
         Err(error) => (Vec::new(), Vec::new(), Some(format!("{error:#}"))),
     };
-    let kernel = status_from_pins(Path::new("/sys/fs/bpf"), &config.name, &config.node)?;
-    let map_bytes = kernel.map_bytes();
-    let programs = kernel
-        .programs
-        .into_iter()
-        .map(|program| ProgramStatus { name: program.name, id: program.id, attached: program.attach_points })
-        .collect();
+    let (mut programs, mut map_bytes) = (Vec::new(), 0);
+    for node in &config.nodes {
+        // Interfaces have names in their own namespace.
+        let netns = config.netns(node);
+        let read = || status_from_pins(Path::new("/sys/fs/bpf"), &config.name, &node.name);
+        let kernel = kernel::in_netns(netns.as_deref(), read)??;
+        map_bytes += kernel.map_bytes();
+        programs.extend(kernel.programs.into_iter().map(|program| ProgramStatus {
+            name: program.name,
+            node: node.name.clone(),
+            id: program.id,
+            attached: program.attach_points,
+        }));
+    }
     let (cluster, dir) = (config.name.clone(), config.dir.display().to_string());
     Ok(Status { cluster, dir, api_error, processes, nodes, pods, programs, map_bytes })
 }
@@ -152,11 +165,12 @@ impl Status {
     #[must_use]
     pub fn render(&self) -> String {
         let yes = |ready: bool| if ready { "yes" } else { "no" }.to_owned();
-        let mut processes = Table::new(&["PROCESS", "PID", "RESIDENT MiB"]);
+        let mut processes = Table::new(&["PROCESS", "NODE", "PID", "RESIDENT MiB"]);
         for process in &self.processes {
             let pid = process.pid.map_or("not running".to_owned(), |pid| pid.to_string());
             let resident = process.resident.map(|bytes| format!("{:.1}", bytes as f64 / 1048576.0));
-            processes.row([process.name.clone(), pid, resident.unwrap_or_default()]);
+            let node = process.node.clone().unwrap_or_default();
+            processes.row([process.name.clone(), node, pid, resident.unwrap_or_default()]);
         }
         let mut nodes = Table::new(&["NODE", "READY", "VERSION"]);
         for node in &self.nodes {
@@ -167,9 +181,10 @@ impl Status {
             let pod = [&pod.namespace, &pod.name, &pod.phase, &yes(pod.ready), &pod.ip, &pod.node];
             pods.row(pod.map(Clone::clone));
         }
-        let mut programs = Table::new(&["PROGRAM", "ID", "ATTACHED TO"]);
+        let mut programs = Table::new(&["PROGRAM", "NODE", "ID", "ATTACHED TO"]);
         for program in &self.programs {
-            programs.row([program.name.clone(), program.id.to_string(), program.attached.join(", ")]);
+            let (name, node) = (program.name.clone(), program.node.clone());
+            programs.row([name, node, program.id.to_string(), program.attached.join(", ")]);
         }
         let api = match &self.api_error {
             Some(error) => format!("The API server cannot be asked: {error}\n"),

@@ -25,14 +25,17 @@ pub struct Pod {
 /// # Errors
 /// When the pins cannot be read.
 pub fn pods(config: &Config, namespace: &str) -> Result<BTreeMap<String, Pod>> {
-    let counters = skep_dataplane::counters_from_pins(Path::new("/sys/fs/bpf"), &config.name, &config.node)?;
     let mut pods = BTreeMap::<String, Pod>::new();
-    for counted in counters.pods.iter().filter(|counted| counted.pod.namespace == namespace) {
-        let (pod, traffic) = (pods.entry(counted.pod.name.clone()).or_default(), &counted.traffic);
-        pod.in_bytes += traffic.rx_bytes;
-        pod.in_packets += traffic.rx_packets;
-        pod.out_bytes += traffic.tx_bytes;
-        pod.out_packets += traffic.tx_packets;
+    for node in &config.nodes {
+        let counters =
+            skep_dataplane::counters_from_pins(Path::new("/sys/fs/bpf"), &config.name, &node.name)?;
+        for counted in counters.pods.iter().filter(|counted| counted.pod.namespace == namespace) {
+            let (pod, traffic) = (pods.entry(counted.pod.name.clone()).or_default(), &counted.traffic);
+            pod.in_bytes += traffic.rx_bytes;
+            pod.in_packets += traffic.rx_packets;
+            pod.out_bytes += traffic.tx_bytes;
+            pod.out_packets += traffic.tx_packets;
+        }
     }
     Ok(pods)
 }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use crate::kernel;
 
-/// Kernel settings a cluster needs, below `/proc/sys`.
+/// Kernel settings, below `/proc/sys`, that a node needs of the machine when it is the machine. Nodes in namespaces have
+/// settings of their own.
 const SYSCTLS: &[(&str, &str)] = &[("net/ipv4/ip_forward", "1")];
 /// File systems a cluster needs: bpffs for pins, tracefs for tracepoints.
 const FILE_SYSTEMS: &[(&str, &str)] = &[("bpf", "/sys/fs/bpf"), ("tracefs", "/sys/kernel/tracing")];
@@ -57,7 +58,7 @@ impl Undo {
                 undo.write(&run)?;
             }
         }
-        for &(name, wanted) in SYSCTLS {
+        for &(name, wanted) in if config.lan.is_none() { SYSCTLS } else { &[] } {
             let found = kernel::sysctl(name)?;
             if found != wanted {
                 undo.sysctls.entry(name.to_owned()).or_insert(found);

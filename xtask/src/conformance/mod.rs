@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+use crate::cluster::lan::Lan;
 use crate::cluster::{Config, down, up};
 use crate::layout::Layout;
 use crate::ui::Step;
@@ -32,7 +33,7 @@ pub struct ConformanceArgs {
     /// distribution's packages the images are built.
     #[arg(long, conflicts_with = "images")]
     programs: Option<PathBuf>,
-    /// Folder with images as OCI archives (`*.tar`), loaded into the node as they are.
+    /// Folder with images as OCI archives (`*.tar`), loaded into the nodes as they are.
     #[arg(long)]
     images: Option<PathBuf>,
     /// Only the conformance tests whose name matches this regular expression.
@@ -47,6 +48,9 @@ pub struct ConformanceArgs {
     /// Processes that run tests side by side; those marked [Serial] run alone after the others.
     #[arg(long, default_value_t = 3)]
     procs: u32,
+    /// Number of nodes, each in a network namespace of its own.
+    #[arg(long, default_value_t = 2)]
+    agents: u8,
     /// Longest time for all tests, in minutes.
     #[arg(long, default_value_t = 60)]
     timeout: u32,
@@ -94,6 +98,7 @@ pub fn run(layout: &Layout, args: &ConformanceArgs) -> Result<ExitCode> {
     step.done(&format!("{} conformance tests", known.len()));
 
     let config = Config { name: "conformance".to_owned(), ..Config::new(&dir)? };
+    let config = config.with_agents(args.agents, Lan::free()?)?;
     let outcome = on_cluster(layout, args, &config, || {
         let selection =
             Selection { focus: args.focus.as_deref(), skip: args.skip.as_deref(), names: listed.as_ref() };
@@ -129,7 +134,7 @@ pub fn run(layout: &Layout, args: &ConformanceArgs) -> Result<ExitCode> {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Brings a cluster up with the suite's images on its node, and does the work on it.
+/// Brings a cluster up with the suite's images on its nodes, and does the work on it.
 fn on_cluster(
     layout: &Layout,
     args: &ConformanceArgs,

@@ -16,7 +16,7 @@ use skep_images::shell;
 const USAGE: &str = "\
 skep-demo: answers with the name of the pod it runs in, and counts who answers
 
-  skep-demo serve [--port 8080] [--ready true] [--drain-ms 0]     HTTP and UDP echo; /, /healthz, /readyz, /ready/on, /ready/off, /counts
+  skep-demo serve [--port 8080] [--ready true] [--drain-ms 0]     HTTP and UDP echo; /, /healthz, /readyz, /ready/on, /ready/off, /counts, /peer
   skep-demo load HOST:PORT [--udp] [--unconnected] [--requests 100] [--concurrency 4] [--rate 0] [--timeout-ms 5000] [--stay-ms 0]
                                                                   one socket a request; the counts as one line of JSON
   skep-demo get HOST:PORT [PATH]                                  one GET; prints the body

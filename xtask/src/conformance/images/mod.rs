@@ -37,16 +37,13 @@ pub fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Puts archives into the node's containerd.
+/// Puts archives into the containerd of every node.
 ///
 /// # Errors
 /// When containerd refuses one.
 pub fn load(config: &Config, archives: &[PathBuf]) -> Result<()> {
     let step = Step::begin("loading the suite's images");
-    for archive in archives {
-        step.note(&archive.display().to_string());
-        captured(containerd::ctr(config).args(["images", "import"]).arg(archive))?;
-    }
+    containerd::import(config, archives)?;
     step.done(&format!("{} archives", archives.len()));
     Ok(())
 }

@@ -1,0 +1,266 @@
+//! The network of nodes that are not the machine itself: a bridge in a namespace of its own (`lan`), to which every node's
+//! namespace has one interface and the machine has one, so that server, kubectl and tests reach nodes and pods.
+//!
+//! Nothing leaves the machine: the nodes' default route leads to the bridge, whose namespace answers that no other network
+//! can be reached. (There must be one, for the kernel looks for a route before a packet's address is translated.)
+//!
+//! Every step may be done again, so that an `up` that was killed anywhere is made whole by the next.
+
+use std::fmt;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::config::{Config, Node};
+use crate::kernel;
+use crate::run::{captured, command, text, which};
+
+/// The routing protocol number that Skep's routes bear; agents use the same.
+pub const ROUTES: &str = "83";
+/// The bridge, in its namespace.
+const BRIDGE: &str = "lan";
+/// The machine's interface, as the bridge's namespace sees it.
+const MACHINE: &str = "machine";
+/// A node's interface, as the node sees it.
+const UPLINK: &str = "eth0";
+
+/// An IPv4 network of 256 addresses that nodes of one machine share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Lan([u8; 3]);
+
+impl Lan {
+    /// How many nodes it has addresses for.
+    pub const NODES: u8 = 200;
+
+    /// The first network of 10.245.0.0/16 that this machine has no route into.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn free() -> Result<Self> {
+        let routes = fs::read_to_string("/proc/net/route").context("/proc/net/route")?;
+        let mut all = (0..=255).map(|third| Lan([10, 245, third]));
+        all.find(|lan| !lan.met_by(&routes))
+            .context("this machine has routes into all of 10.245.0.0/16: there is no place for nodes")
+    }
+
+    /// Whether a route of the kernel's table (`/proc/net/route`), the default route aside, leads into it.
+    fn met_by(self, table: &str) -> bool {
+        let word = |text: &str| Some(u32::from_str_radix(text, 16).ok()?.swap_bytes());
+        table.lines().skip(1).any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let at = |field: usize| fields.get(field).copied().and_then(word);
+            let (Some(to), Some(mask)) = (at(1), at(7)) else { return false };
+            let common = mask & 0xffff_ff00;
+            mask != 0 && to & common == u32::from(self.host(0)) & common
+        })
+    }
+
+    fn host(self, last: u8) -> Ipv4Addr {
+        let [a, b, c] = self.0;
+        Ipv4Addr::new(a, b, c, last)
+    }
+
+    /// The address of a node, counted from 1.
+    #[must_use]
+    pub fn node(self, number: u8) -> Ipv4Addr {
+        self.host(number)
+    }
+
+    /// The bridge's own address, the nodes' default gateway.
+    fn gateway(self) -> Ipv4Addr {
+        self.host(253)
+    }
+
+    /// The machine's address.
+    #[must_use]
+    pub fn machine(self) -> Ipv4Addr {
+        self.host(254)
+    }
+}
+
+impl fmt::Display for Lan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/24", self.host(0))
+    }
+}
+
+impl FromStr for Lan {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let address =
+            text.strip_suffix(".0/24").and_then(|begin| format!("{begin}.0").parse::<Ipv4Addr>().ok());
+        let [a, b, c, _] =
+            address.with_context(|| format!("{text:?} is no network like 10.245.0.0/24"))?.octets();
+        Ok(Lan([a, b, c]))
+    }
+}
+
+impl TryFrom<String> for Lan {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Lan> for String {
+    fn from(lan: Lan) -> Self {
+        lan.to_string()
+    }
+}
+
+/// The machine's interface to the nodes of this cluster. Interface names have 15 characters at most.
+#[must_use]
+pub fn leg(config: &Config) -> String {
+    format!("lan-{:.11}", config.name)
+}
+
+fn namespace(config: &Config) -> PathBuf {
+    config.run_dir().join("netns").join(BRIDGE)
+}
+
+fn ip(words: &str) -> Command {
+    let mut ip = command(which("ip").unwrap_or_else(|| "ip".into()));
+    ip.args(words.split(' '));
+    ip
+}
+
+fn ip_in(namespace: &Path, words: &str) -> Command {
+    let mut ip = command("nsenter");
+    ip.arg(format!("--net={}", namespace.display())).arg(which("ip").unwrap_or_else(|| "ip".into()));
+    ip.args(words.split(' '));
+    ip
+}
+
+/// Makes what of the network is missing: namespaces, cgroups, the bridge and the wires. Nothing where the only node is
+/// the machine.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn make(config: &Config) -> Result<()> {
+    let Some(lan) = config.lan else { return Ok(()) };
+    let bridge = namespace(config);
+    kernel::ensure_netns(&bridge)?;
+    if captured(&mut ip_in(&bridge, &format!("link show {BRIDGE}"))).is_err() {
+        captured(&mut ip_in(&bridge, &format!("link add {BRIDGE} type bridge")))?;
+    }
+    for words in [
+        format!("addr replace {}/24 dev {BRIDGE}", lan.gateway()),
+        format!("link set {BRIDGE} up"),
+        "route replace unreachable default".to_owned(),
+    ] {
+        captured(&mut ip_in(&bridge, &words))?;
+    }
+    // So that it answers for the networks that cannot be reached.
+    kernel::in_netns(Some(&bridge), || kernel::set_sysctl("net/ipv4/ip_forward", "1"))??;
+    let leg = leg(config);
+    if captured(&mut ip(&format!("link show {leg}"))).is_err() {
+        let peer = format!("peer name {MACHINE} netns {}", bridge.display());
+        captured(&mut ip(&format!("link add {leg} type veth {peer}")))?;
+    }
+    captured(&mut ip(&format!("addr replace {}/24 dev {leg}", lan.machine())))?;
+    captured(&mut ip(&format!("link set {leg} up")))?;
+    captured(&mut ip_in(&bridge, &format!("link set {MACHINE} master {BRIDGE} up")))?;
+    for node in &config.nodes {
+        wire(config, lan, node).with_context(|| format!("the network of {}", node.name))?;
+    }
+    Ok(())
+}
+
+fn wire(config: &Config, lan: Lan, node: &Node) -> Result<()> {
+    let (Some(own), bridge) = (config.netns(node), namespace(config)) else { return Ok(()) };
+    kernel::ensure_netns(&own)?;
+    let end = format!("to-{:.12}", node.name);
+    if captured(&mut ip_in(&bridge, &format!("link show {end}"))).is_err() {
+        let peer = format!("peer name {UPLINK} netns {}", own.display());
+        captured(&mut ip_in(&bridge, &format!("link add {end} type veth {peer}")))?;
+    }
+    captured(&mut ip_in(&bridge, &format!("link set {end} master {BRIDGE} up")))?;
+    for words in [
+        "link set lo up".to_owned(),
+        format!("addr replace {}/24 dev {UPLINK}", node.ip),
+        format!("link set {UPLINK} up"),
+        format!("route replace default via {}", lan.gateway()),
+    ] {
+        captured(&mut ip_in(&own, &words))?;
+    }
+    Ok(())
+}
+
+/// Leads the machine's packets for a node's pods to that node.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn route(config: &Config, node: &Node, pods: &str) -> Result<()> {
+    if config.lan.is_some() {
+        let words = format!("route replace {pods} via {} dev {} proto {ROUTES}", node.ip, leg(config));
+        captured(&mut ip(&words)).with_context(|| {
+            format!("pods of {} cannot be reached from this machine: is there another cluster?", node.name)
+        })?;
+    }
+    Ok(())
+}
+
+/// Takes away what the machine itself has of it: its interface and the routes to pods, an agent's own ones included.
+/// Namespaces go when nothing holds them.
+///
+/// # Errors
+/// When something stays.
+pub fn remove(config: &Config) -> Result<()> {
+    let leg = leg(config);
+    if captured(&mut ip(&format!("link show {leg}"))).is_ok() {
+        // It may have gone with its namespace in between.
+        let _ = captured(&mut ip(&format!("link del {leg}")));
+    }
+    let routes = format!("root {} proto {ROUTES}", config.cluster_cidr);
+    let _ = captured(&mut ip(&format!("route flush {routes}")));
+    let left = text(&mut ip(&format!("route show {routes}")))?;
+    if !left.trim().is_empty() {
+        bail!("routes: {}", left.trim().replace('\n', ", "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_read_as_it_is_written() {
+        let lan: Lan = "10.245.3.0/24".parse().unwrap();
+        assert_eq!(lan.to_string(), "10.245.3.0/24");
+        assert_eq!(lan.node(2), Ipv4Addr::new(10, 245, 3, 2));
+        assert!(![lan.gateway(), lan.machine()].contains(&lan.node(Lan::NODES)));
+        for bad in ["10.245.3.1/24", "10.245.3.0/16", "10.245.0/24", ""] {
+            assert!(bad.parse::<Lan>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_the_machine_has_routes_into_is_not_free() {
+        let table = |destination: &str, mask: &str| {
+            format!(
+                "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\neth0\t{destination}\t0\t1\t0\t0\t0\t{mask}\n"
+            )
+        };
+        let lan: Lan = "10.245.3.0/24".parse().unwrap();
+        for (destination, mask, meets) in [
+            ("00000000", "00000000", false),
+            ("0003F50A", "00FFFFFF", true),
+            ("0004F50A", "00FFFFFF", false),
+            ("0000F50A", "0000FFFF", true),
+            ("0000000A", "000000FF", true),
+            ("0703F50A", "FFFFFFFF", true),
+            ("0000F40A", "0000FFFF", false),
+        ] {
+            assert_eq!(lan.met_by(&table(destination, mask)), meets, "{destination} {mask}");
+        }
+    }
+}
