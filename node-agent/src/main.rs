@@ -3,6 +3,7 @@
 
 mod flags;
 mod plane;
+mod routes;
 mod services;
 
 use anyhow::Context as _;
@@ -168,13 +169,10 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     };
-    let nodes = Informer::start(
-        client.clone(),
-        Collection::core("nodes"),
-        "",
-        &format!("metadata.name={}", flags.node_name),
-    );
+    let nodes = Informer::all(client.clone(), Collection::core("nodes"));
+    let pod_addresses = routes::Net::parse(&flags.cluster_cidr).context("--cluster-cidr")?;
     tokio::spawn(follow_range(network.clone(), nodes.clone(), flags.node_name.clone()));
+    tokio::spawn(routes::follow(nodes.clone(), flags.node_name.clone(), pod_addresses));
     tokio::spawn(object.clone().keep_lease());
     tokio::spawn(object.keep_status());
 

@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "node-agent/dataplane/src/model.rs",
     "node-agent/dataplane/src/tables.rs",
     "node-agent/pods/src/core/",
+    "node-agent/src/routes/plan.rs",
 ];
 
 /// What pure code must not say.
