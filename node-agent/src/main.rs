@@ -203,7 +203,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         low: flags.image_gc_low_threshold,
         ..Policy::default()
     };
-    tokio::spawn(skep_pods::garbage::run(pods.context().clone(), marks));
+    tokio::spawn(skep_pods::garbage::run(pods.clone(), marks));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,9 +1,12 @@
 //! Removes images that no container uses when the file system they lie on fills up.
 
-use crate::context::Context;
 use crate::core::garbage::{Disk, Images, Listed, Policy};
+use crate::core::image_volume;
+use crate::images::with_tag;
+use crate::manager::Pods;
 use jiff::Timestamp;
 use k8s_cri::v1 as cri;
+use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -11,15 +14,20 @@ use std::time::Duration;
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(300);
 
-/// Of those listed, the images that containers use. A container names its image by identifier, tag or digest.
-fn in_use(images: &[cri::Image], containers: &[cri::Container]) -> BTreeSet<String> {
+/// Of those listed, the images that containers use, or that are `shown` as volumes. A container names its image by
+/// identifier, tag or digest.
+fn in_use(
+    images: &[cri::Image],
+    containers: &[cri::Container],
+    shown: &BTreeSet<String>,
+) -> BTreeSet<String> {
     let named: BTreeSet<&str> = containers
         .iter()
         .flat_map(|c| c.image.iter().map(|i| i.image.as_str()).chain([c.image_ref.as_str()]))
         .collect();
     let used = |i: &&cri::Image| {
         let names = i.repo_tags.iter().chain(&i.repo_digests).chain([&i.id]);
-        names.into_iter().any(|n| named.contains(n.as_str()))
+        names.into_iter().any(|n| named.contains(n.as_str()) || shown.contains(n))
     };
     images.iter().filter(used).map(|i| i.id.clone()).collect()
 }
@@ -37,14 +45,24 @@ fn disk(at: &Path) -> Option<Disk> {
     Some(Disk { capacity: bytes(s.blocks()), available: bytes(s.blocks_available()) })
 }
 
-async fn look(cx: &Context, known: &mut Images, policy: &Policy) -> Result<(), String> {
+/// What volumes of pods show.
+fn shown(pods: &Pods) -> BTreeSet<String> {
+    let of = |pod: &Pod| -> Vec<String> {
+        let all = pod.spec.iter().flat_map(image_volume::of_pod);
+        all.filter_map(|(_, image)| Some(with_tag(image.reference.as_ref()?))).collect()
+    };
+    pods.list().iter().flat_map(|s| of(&s.pod)).collect()
+}
+
+async fn look(pods: &Pods, known: &mut Images, policy: &Policy) -> Result<(), String> {
+    let cx = pods.context();
     let images = cx.rt.images().await.map_err(|e| e.to_string())?;
     let containers: Vec<cri::Container> =
         cx.rt.list().await.map_err(|e| e.to_string())?.into_values().flat_map(|l| l.1).collect();
     let sandbox = cx.rt.sandbox_image().await.unwrap_or_default();
     let now = Timestamp::now();
     let all: Vec<Listed> = images.iter().map(|i| listed(i, &sandbox)).collect();
-    known.note(&all, &in_use(&images, &containers), now);
+    known.note(&all, &in_use(&images, &containers, &shown(pods)), now);
     let at = cx.rt.image_dir().await.map_err(|e| e.to_string())?;
     let Some(disk) = disk(&at) else {
         return Err(format!("the file system of images at {} cannot be measured", at.display()));
@@ -73,10 +91,10 @@ async fn look(cx: &Context, known: &mut Images, policy: &Policy) -> Result<(), S
 }
 
 /// Looks again and again.
-pub async fn run(cx: Context, policy: Policy) {
+pub async fn run(pods: Pods, policy: Policy) {
     let mut known = Images::default();
     loop {
-        if let Err(error) = look(&cx, &mut known, &policy).await {
+        if let Err(error) = look(&pods, &mut known, &policy).await {
             tracing::warn!(%error, "images not looked through");
         }
         tokio::time::sleep(PERIOD).await;
@@ -106,8 +124,9 @@ mod tests {
             image_ref: reference.into(),
             ..cri::Container::default()
         };
-        let used = in_use(&images, &[container("1", "1"), container("b:1", "b@y")]);
-        assert_eq!(used, ["1".to_owned(), "2".to_owned()].into());
+        let used =
+            in_use(&images, &[container("1", "1"), container("b:1", "b@y")], &["d:1".to_owned()].into());
+        assert_eq!(used, ["1".to_owned(), "2".to_owned(), "4".to_owned()].into());
         let kept: Vec<bool> = images.iter().map(|i| listed(i, "c:1").pinned).collect();
         assert_eq!(kept, [false, false, true, true]);
     }

@@ -7,10 +7,10 @@ use crate::core::observed::{Observed, Outcome, StartError};
 use crate::core::resize::{self, Step};
 use crate::core::resources::{Qos, pod_kernel};
 use crate::core::sandbox::{self, id};
-use crate::core::{env, rules, spec};
+use crate::core::{env, image_volume, rules, spec};
 use crate::prober::{self, Handler};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod, PodSpec};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -125,6 +125,10 @@ pub async fn start(cx: Context, s: Start) -> Done {
                 );
             }
         };
+    let volumes = match image_volumes(&cx, &s, pod_spec, &c, &sandbox_config).await {
+        Ok(v) => v,
+        Err(done) => return done,
+    };
     let fail = |reason: &str, event: &str, message: String| {
         cx.api.event(pod, Some(&c.name), true, event, &format!("Error: {message}"));
         not_started(reason, message)
@@ -143,7 +147,7 @@ pub async fn start(cx: Context, s: Start) -> Done {
         return fail("CreateContainerConfigError", "Failed", e.to_string());
     }
     let table: BTreeMap<String, String> = vars.iter().cloned().collect();
-    let mounts = match cx.volumes.mounts(pod, &c, &table) {
+    let mounts = match cx.volumes.mounts(pod, &c, &table, &volumes) {
         Ok(m) => m,
         Err(e) => return fail("CreateContainerConfigError", "Failed", e.to_string()),
     };
@@ -193,6 +197,45 @@ pub async fn start(cx: Context, s: Start) -> Done {
         }
     }
     Done::Fine
+}
+
+/// The images that a container mounts, pulled where they have to be.
+async fn image_volumes(
+    cx: &Context,
+    s: &Start,
+    spec: &PodSpec,
+    c: &Container,
+    sandbox: &k8s_cri::v1::PodSandboxConfig,
+) -> Result<image_volume::Images, Done> {
+    let mut out = image_volume::Images::new();
+    let wanted = image_volume::wanted(spec, c);
+    if wanted.is_empty() {
+        return Ok(out);
+    }
+    let runtime = cx.rt.version().await.map_err(|e| not_started("CreateContainerConfigError", e.message))?;
+    if !image_volume::supported(&runtime.runtime_name, &runtime.runtime_version) {
+        let m = format!(
+            "{} {} has no image volumes, which this pod asks for; containerd has them from 2.1 on",
+            runtime.runtime_name, runtime.runtime_version
+        );
+        cx.api.event(&s.pod, Some(&c.name), true, "Failed", &format!("Error: {m}"));
+        return Err(not_started("CreateContainerConfigError", m));
+    }
+    for (name, asks) in wanted {
+        let pulled =
+            crate::images::ensure(&cx.rt, &cx.api, &s.pod, &asks, s.pulls.as_ref(), sandbox.clone()).await;
+        let image = pulled.map_err(|n| {
+            let e = StartError { reason: n.reason.into(), message: n.message, retry_at: n.retry_at };
+            Done::NotStarted(e, n.failed)
+        })?;
+        let image = k8s_cri::v1::ImageSpec {
+            image: image.id,
+            user_specified_image: asks.image.unwrap_or_default(),
+            ..k8s_cri::v1::ImageSpec::default()
+        };
+        out.insert(name, image);
+    }
+    Ok(out)
 }
 
 fn message_file(file: &std::path::Path) -> std::io::Result<()> {

@@ -5,6 +5,7 @@ pub mod allot;
 pub mod backoff;
 pub mod env;
 pub mod garbage;
+pub mod image_volume;
 pub mod observed;
 pub mod plan;
 pub mod preempt;

@@ -4,6 +4,7 @@ pub mod atomic;
 
 use crate::api::{Api, Referred};
 use crate::core::env::{self, Sources};
+use crate::core::image_volume;
 use crate::core::sandbox::{Node, hosts_file, id};
 use atomic::{File, Payload};
 use jiff::{SignedDuration, Timestamp};
@@ -108,6 +109,10 @@ impl Volumes {
 
     async fn one(&self, pod: &Pod, v: &Volume, ips: &[String], again: bool) -> Result<(), String> {
         let (_, _, uid) = id(pod);
+        if v.image.is_some() {
+            // The runtime mounts it into each container.
+            return Ok(());
+        }
         let Some(dir) = self.dir(uid, v) else {
             return Err("this kind of volume is not supported on this node".into());
         };
@@ -306,6 +311,7 @@ impl Volumes {
         pod: &Pod,
         c: &Container,
         vars: &BTreeMap<String, String>,
+        images: &image_volume::Images,
     ) -> Result<Vec<cri::Mount>, VolumeError> {
         let (_, _, uid) = id(pod);
         let empty = Vec::new();
@@ -317,14 +323,20 @@ impl Volumes {
                 .iter()
                 .find(|v| v.name == m.name)
                 .ok_or_else(|| VolumeError::Mount(format!("no volume with the name {:?}", m.name)))?;
-            let mut path = self
-                .dir(uid, v)
-                .ok_or_else(|| VolumeError::Mount(format!("volume {:?} is not supported", m.name)))?;
             let sub = match (&m.sub_path, &m.sub_path_expr) {
                 (Some(s), _) if !s.is_empty() => Some(s.clone()),
                 (_, Some(e)) if !e.is_empty() => Some(env::expand(e, vars)),
                 _ => None,
             };
+            hosts &= m.mount_path != "/etc/hosts";
+            if v.image.is_some() {
+                let mount = image_volume::mount(m, sub.as_deref(), images.get(&v.name));
+                out.push(mount.map_err(VolumeError::Mount)?);
+                continue;
+            }
+            let mut path = self
+                .dir(uid, v)
+                .ok_or_else(|| VolumeError::Mount(format!("volume {:?} is not supported", m.name)))?;
             if let Some(sub) = sub {
                 path = sub_path(&path, &sub).map_err(|e| {
                     VolumeError::Mount(format!(
@@ -333,7 +345,6 @@ impl Volumes {
                     ))
                 })?;
             }
-            hosts &= m.mount_path != "/etc/hosts";
             let propagation = match m.mount_propagation.as_deref() {
                 Some("HostToContainer") => cri::MountPropagation::PropagationHostToContainer,
                 Some("Bidirectional") => cri::MountPropagation::PropagationBidirectional,
