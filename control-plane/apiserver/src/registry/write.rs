@@ -143,7 +143,8 @@ impl Registry {
         if !call.name.is_empty() {
             meta::check_name(&mut body, call.name)?;
         }
-        if !matches!(meta::text(&body, "resourceVersion"), "" | "0") {
+        // What is no number is not looked at, as upstream.
+        if meta::text(&body, "resourceVersion").parse::<u64>().is_ok_and(|revision| revision != 0) {
             let why = "resourceVersion should not be set on objects to be created";
             return Err(Status { code: 500, ..Status::new(skep_api::Reason::Unknown, why) });
         }

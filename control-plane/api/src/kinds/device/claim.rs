@@ -223,6 +223,11 @@ impl Strategy for ResourceClaimTemplate {
         let metadata = spec.get("metadata");
         labels(&mut errors, &metadata.get("labels"));
         annotations(&mut errors, &metadata.get("annotations"));
+        for (field, at) in metadata.entries() {
+            if !matches!(field, "labels" | "annotations") && !at.is_empty() {
+                errors.forbidden(&metadata.get(field), "cannot be set");
+            }
+        }
         check_spec(&mut errors, &spec.get("spec"));
         errors.done()
     }

@@ -75,6 +75,10 @@ pub(crate) fn validate(errors: &mut Errors, spec: &At<'_, '_>, name: Option<&str
             errors.push(FieldError::not_supported(os.path(), name.json(), &["linux", "windows"]));
         }
     }
+    resource_claims(errors, spec);
+    if pod.os == "windows" {
+        windows(errors, spec);
+    }
     if pod.os == "linux" {
         let options = "windows options cannot be set for a linux pod";
         let context = spec.get("securityContext");
@@ -90,6 +94,125 @@ pub(crate) fn validate(errors: &mut Errors, spec: &At<'_, '_>, name: Option<&str
             }
         });
     }
+}
+
+/// What means nothing to a pod of that system. (Of what stands beside the security context, upstream looks at it only where
+/// there is one: there always is.)
+fn windows(errors: &mut Errors, spec: &At<'_, '_>) {
+    const WHY: &str = "cannot be set for a windows pod";
+    let context = spec.get("securityContext");
+    for field in [
+        "appArmorProfile",
+        "seLinuxOptions",
+        "seccompProfile",
+        "fsGroup",
+        "fsGroupChangePolicy",
+        "runAsUser",
+        "runAsGroup",
+        "supplementalGroups",
+        "supplementalGroupsPolicy",
+        "seLinuxChangePolicy",
+    ] {
+        let at = context.get(field);
+        if at.present() {
+            errors.forbidden(&at, WHY);
+        }
+    }
+    let sysctls = context.get("sysctls");
+    if !sysctls.is_empty() {
+        errors.forbidden(&sysctls, WHY);
+    }
+    for field in ["hostUsers", "shareProcessNamespace"] {
+        let at = spec.get(field);
+        if at.present() {
+            errors.forbidden(&at, WHY);
+        }
+    }
+    for field in ["hostPID", "hostIPC"] {
+        let at = spec.get(field);
+        if at.is_true() {
+            errors.forbidden(&at, WHY);
+        }
+    }
+    for_each_container(spec, |container| {
+        let context = container.get("securityContext");
+        for field in [
+            "appArmorProfile",
+            "seLinuxOptions",
+            "seccompProfile",
+            "capabilities",
+            "readOnlyRootFilesystem",
+            "privileged",
+            "allowPrivilegeEscalation",
+            "procMount",
+            "runAsUser",
+            "runAsGroup",
+        ] {
+            let at = context.get(field);
+            if at.present() {
+                errors.forbidden(&at, WHY);
+            }
+        }
+    });
+}
+
+/// Claims of devices, and that containers name those that there are.
+fn resource_claims(errors: &mut Errors, spec: &At<'_, '_>) {
+    let claims = spec.get("resourceClaims");
+    let mut names = BTreeSet::new();
+    for claim in claims.items() {
+        let name = claim.get("name");
+        if name.text().is_empty() {
+            errors.required(&name, "");
+        } else if !names.insert(name.text()) {
+            errors.push(FieldError::duplicate(name.path(), name.text().into()));
+        } else {
+            errors.text(&name, dns1123_label(name.text(), false));
+        }
+        let (of_claim, of_template) =
+            (claim.get("resourceClaimName"), claim.get("resourceClaimTemplateName"));
+        match (of_claim.present(), of_template.present()) {
+            (true, true) => errors.invalid(
+                &claim,
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            ),
+            (false, false) => errors
+                .invalid(&claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
+            _ => {}
+        }
+        for at in [&of_claim, &of_template] {
+            if at.present() {
+                errors.text(at, dns1123_subdomain(at.text(), false));
+            }
+        }
+    }
+    for_each_container(spec, |container| {
+        let resources = container.get("resources");
+        let used = resources.get("claims");
+        let mut seen = BTreeSet::new();
+        for claim in used.items() {
+            let (name, request) = (claim.get("name"), claim.get("request"));
+            if name.text().is_empty() {
+                errors.required(&claim, "");
+                continue;
+            }
+            if !request.text().is_empty() {
+                errors.text(&request, dns1123_label(request.text(), false));
+            }
+            if !seen.insert((name.text(), request.text())) {
+                errors.push(FieldError::duplicate(claim.path(), name.text().into()));
+            }
+            if !names.contains(name.text()) {
+                let mut known = "must be one of the names in pod.spec.resourceClaims".to_owned();
+                if !names.is_empty() {
+                    let list: Vec<&str> = names.iter().copied().collect();
+                    known.push_str(&format!(": {}", list.join(", ")));
+                }
+                let error = FieldError::not_found(claim.path(), name.text().into());
+                errors.push(FieldError { detail: known, ..error });
+            }
+        }
+    });
 }
 
 fn for_each_container(spec: &At<'_, '_>, mut visit: impl FnMut(&At<'_, '_>)) {
