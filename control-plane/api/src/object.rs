@@ -1,5 +1,7 @@
 //! One immutable version of an object, shared by store, watch cache and in-process clients.
 
+mod fields;
+
 use crate::meta::Meta;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
@@ -113,12 +115,8 @@ impl Object {
             .map(|at| at + METADATA.len())
             .ok_or(ObjectError::Shape("metadata is missing"))?;
         let meta = serde_json::from_slice::<Slim>(&body)?.metadata;
-        let fields = if selectable.is_empty() {
-            Box::default()
-        } else {
-            let tree: Value = serde_json::from_slice(&body)?;
-            selectable.iter().map(|path| field_text(&tree, path).into_boxed_str()).collect()
-        };
+        let fields =
+            if selectable.is_empty() { Box::default() } else { fields::texts(&body, selectable)? };
         Ok(Object { meta, body, splice, revision, fields, views: Views::default() })
     }
 
@@ -232,36 +230,6 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Selectable fields that are read otherwise than by their own path: the paths that are tried, and what stands for none
-/// of them.
-const READ: &[(&str, &[&str], &str)] = &[
-    // Booleans of which only `true` is written.
-    ("spec.unschedulable", &["spec.unschedulable"], "false"),
-    ("spec.hostNetwork", &["spec.hostNetwork"], "false"),
-    // Who reported an event has two places; the newer one counts where the older is empty.
-    ("source", &["source.component", "reportingComponent"], ""),
-];
-
-/// The text of a selectable field; absent is empty, unless [`READ`] says otherwise.
-fn field_text(tree: &Value, path: &str) -> String {
-    match READ.iter().find(|(name, ..)| *name == path) {
-        Some((_, paths, absent)) => {
-            let found = paths.iter().map(|path| text_at(tree, path)).find(|text| !text.is_empty());
-            found.unwrap_or_else(|| (*absent).to_owned())
-        }
-        None => text_at(tree, path),
-    }
-}
-
-/// The text of a dotted path; absent is empty, booleans and numbers as JSON writes them.
-fn text_at(tree: &Value, path: &str) -> String {
-    match path.split('.').try_fold(tree, |at, part| at.get(part)) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,15 +277,5 @@ mod tests {
         assert!(Object::canonical(json!([])).is_err());
         assert!(Object::canonical(json!({"metadata": 3})).is_err());
         assert!(Object::from_value(json!({"metadata": {"labels": 3}}), 0, &[]).is_err());
-    }
-
-    #[test]
-    fn some_fields_are_read_elsewhere() {
-        let of = |tree: Value, path: &str| field_text(&tree, path);
-        assert_eq!(of(json!({"source": {"component": "a"}, "reportingComponent": "b"}), "source"), "a");
-        assert_eq!(of(json!({"source": {}, "reportingComponent": "b"}), "source"), "b");
-        assert_eq!(of(json!({"spec": {}}), "spec.unschedulable"), "false");
-        assert_eq!(of(json!({"spec": {"unschedulable": true}}), "spec.unschedulable"), "true");
-        assert_eq!(of(json!({"spec": {"replicas": 3}}), "spec.replicas"), "3");
     }
 }
