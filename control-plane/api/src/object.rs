@@ -115,8 +115,7 @@ impl Object {
             .map(|at| at + METADATA.len())
             .ok_or(ObjectError::Shape("metadata is missing"))?;
         let meta = serde_json::from_slice::<Slim>(&body)?.metadata;
-        let fields =
-            if selectable.is_empty() { Box::default() } else { fields::texts(&body, selectable)? };
+        let fields = if selectable.is_empty() { Box::default() } else { fields::texts(&body, selectable)? };
         Ok(Object { meta, body, splice, revision, fields, views: Views::default() })
     }
 

@@ -45,16 +45,27 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Whom the certificate names that a client showed when it connected.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// It showed none.
+    Nothing,
+    /// This user.
+    User(UserInfo),
+    /// Nobody.
+    Nobody,
+}
+
 /// Says who asks.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
-    /// The user of a request, by its headers and the certificates (verified by TLS, the client's own first; empty where it
-    /// sent none). Anonymous users are the authenticator's to name; 401 where it knows nobody.
-    async fn authenticate(
-        &self,
-        headers: &http::HeaderMap,
-        certificates: &[CertificateDer<'static>],
-    ) -> Result<UserInfo, Status>;
+    /// Whom the certificates of a connection name (verified by TLS, the client's own first; empty where it sent none).
+    /// Asked once a connection.
+    fn shown(&self, certificates: &[CertificateDer<'_>]) -> Shown;
+
+    /// The user of a request, by its headers and what its connection showed. Anonymous users are the authenticator's to
+    /// name; 401 where it knows nobody.
+    async fn authenticate(&self, headers: &http::HeaderMap, shown: &Shown) -> Result<UserInfo, Status>;
 }
 
 /// What an [`Authorizer`] decides.

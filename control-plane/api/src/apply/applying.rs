@@ -1,6 +1,6 @@
 //! Applying a configuration: merge, conflicts, and what is taken away again.
 
-use super::managed::{Entry, Managed, Operation, Writer, take_managed, unowned};
+use super::managed::{Entry, Managed, Operation, UNOWNED, Writer, take_managed};
 use super::set::{Element, FieldSet, shown};
 use super::typed;
 use super::versions::{Changes, Versions, Wanted};
@@ -208,7 +208,7 @@ impl Applying<'_> {
             return Ok(Err(conflicts));
         }
         managed.take(&changes);
-        mine.fields = mine.fields.difference(&unowned());
+        mine.fields = mine.fields.difference(&UNOWNED);
         if new != *live {
             mine.time = Some(writer.now.to_owned());
         }

@@ -4,6 +4,7 @@ use super::set::{Element, FieldSet};
 use super::versions::{Changes, Versions, Wanted};
 use crate::schema::Schema;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// How many entries of updates are kept apart.
 const MOST_UPDATERS: usize = 10;
@@ -119,7 +120,7 @@ impl Managed {
     ) -> Result<(), Wanted> {
         let changes = Changes::between(schema, (live, new), writer, self, versions)?;
         self.take(&changes);
-        let fields = changes.touched().difference(&unowned());
+        let fields = changes.touched().difference(&UNOWNED);
         if !fields.is_empty() {
             let mut mine = Entry::new(writer, Operation::Update, fields);
             if let Some(at) = self.0.iter().position(|entry| entry.is_of(&mine)) {
@@ -160,7 +161,9 @@ impl Managed {
 }
 
 /// Fields that nobody owns, since they are the server's or say which object it is.
-pub(super) fn unowned() -> FieldSet {
+pub(super) static UNOWNED: LazyLock<FieldSet> = LazyLock::new(unowned);
+
+fn unowned() -> FieldSet {
     const METADATA: [&str; 9] = [
         "name",
         "namespace",

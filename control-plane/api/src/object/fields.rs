@@ -1,7 +1,7 @@
 //! The texts of an object's selectable fields, read out of its bytes without a tree of all the rest.
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
@@ -73,7 +73,8 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(Key(key)) = map.next_key()? {
             let here = |one: &&mut &mut Wanted<'_>| one.path.get(self.depth).is_some_and(|part| *part == key);
-            let below: Vec<&mut Wanted<'_>> = self.wanted.iter_mut().filter(here).map(|one| &mut **one).collect();
+            let below: Vec<&mut Wanted<'_>> =
+                self.wanted.iter_mut().filter(here).map(|one| &mut **one).collect();
             let depth = self.depth + 1;
             if below.is_empty() {
                 map.next_value::<IgnoredAny>()?;
@@ -151,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_path_may_lead_into_another_and_through_what_is_no_map() {
-        let tree = json!({"a": {"b": {"c": "x"}, "l": [1, {"c": "y"}]}, "t": "text", "n": null, "d": {"b": 1.5}});
+        let tree =
+            json!({"a": {"b": {"c": "x"}, "l": [1, {"c": "y"}]}, "t": "text", "n": null, "d": {"b": 1.5}});
         let got = of(&tree, &["a.b.c", "a.b", "t.more", "n.more", "a.l.c", "d.b", "a.b.c", "none"]);
         assert_eq!(got, ["x", r#"{"c":"x"}"#, "", "", "", "1.5", "x", ""]);
     }

@@ -13,7 +13,7 @@ pub mod token;
 
 use crate::authz::Rbac;
 use crate::cache::Caches;
-use crate::hooks::Authenticator;
+use crate::hooks::{Authenticator, Shown};
 use crate::request::UserInfo;
 use async_trait::async_trait;
 use http::HeaderMap;
@@ -67,14 +67,18 @@ impl Authn {
 
 #[async_trait]
 impl Authenticator for Authn {
-    async fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        certificates: &[CertificateDer<'static>],
-    ) -> Result<UserInfo, Status> {
-        let user = match (certificates.first(), bearer(headers)) {
-            (Some(certificate), _) => certificate_user(certificate).ok_or_else(Status::unauthorized)?,
-            (None, Some(token)) => {
+    fn shown(&self, certificates: &[CertificateDer<'_>]) -> Shown {
+        match certificates.first() {
+            None => Shown::Nothing,
+            Some(certificate) => certificate_user(certificate).map_or(Shown::Nobody, Shown::User),
+        }
+    }
+
+    async fn authenticate(&self, headers: &HeaderMap, shown: &Shown) -> Result<UserInfo, Status> {
+        let user = match (shown, bearer(headers)) {
+            (Shown::User(user), _) => user.clone(),
+            (Shown::Nobody, _) => return Err(Status::unauthorized()),
+            (Shown::Nothing, Some(token)) => {
                 let audiences = [jwt::ISSUER.to_owned()];
                 match self.token_user(token, &audiences) {
                     Ok((user, _)) => user,
@@ -84,7 +88,7 @@ impl Authenticator for Authn {
                     }
                 }
             }
-            (None, None) => anonymous(),
+            (Shown::Nothing, None) => anonymous(),
         };
         match impersonate::wanted(headers)? {
             None => Ok(user),

@@ -3,14 +3,13 @@
 use super::accept::Wants;
 use super::answer;
 use super::metrics::Counted;
-use crate::hooks::{Body, Decision, Exchange};
+use crate::hooks::{Body, Decision, Exchange, Shown};
 use crate::request::{RequestInfo, UserInfo};
 use crate::server::ApiServer;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::header::{CACHE_CONTROL, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use rustls_pki_types::CertificateDer;
 use skep_api::{Reason, Status};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,8 +17,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
-/// The certificates a client showed.
-pub(super) struct Peer(pub(super) Vec<CertificateDer<'static>>);
+/// Who a connection's client is by its certificate.
+pub(super) struct Peer(pub(super) Shown);
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
@@ -78,7 +77,9 @@ impl ApiServer {
         };
         let id = uuid::Uuid::new_v4().to_string();
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(&id) {
+        if let Ok(mut id) = HeaderValue::from_str(&id) {
+            // It comes once: HTTP/2 need not remember it for the answers to come.
+            id.set_sensitive(true);
             headers.insert(AUDIT_ID, id);
         }
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
@@ -166,6 +167,6 @@ impl ApiServer {
 impl ApiServer {
     /// Answers a request that came without a certificate.
     pub(crate) async fn answer_to(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
-        self.answer(request, Arc::new(Peer(Vec::new()))).await
+        self.answer(request, Arc::new(Peer(Shown::Nothing))).await
     }
 }

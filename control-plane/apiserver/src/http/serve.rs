@@ -77,7 +77,7 @@ impl ApiServer {
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         };
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = Arc::new(Peer(certificates.iter().map(|c| c.clone().into_owned()).collect()));
+        let peer = Arc::new(Peer(self.authenticator.shown(certificates)));
         let mut stopping = self.stopping.subscribe();
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, peer) = (self.clone(), peer.clone());

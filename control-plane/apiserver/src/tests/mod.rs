@@ -15,7 +15,7 @@ mod watches;
 
 use crate::Handlers;
 use crate::cache::Caches;
-use crate::hooks::{Admission, Authenticator, Authorizer, Body, Decision, WriteRequest, full};
+use crate::hooks::{Admission, Authenticator, Authorizer, Body, Decision, Shown, WriteRequest, full};
 use crate::request::{RequestInfo, UserInfo};
 use crate::server::{ApiServer, Limits, Parts};
 use async_trait::async_trait;
@@ -33,11 +33,11 @@ struct Open;
 
 #[async_trait]
 impl Authenticator for Open {
-    async fn authenticate(
-        &self,
-        headers: &http::HeaderMap,
-        _: &[CertificateDer<'static>],
-    ) -> Result<UserInfo, Status> {
+    fn shown(&self, _: &[CertificateDer<'_>]) -> Shown {
+        Shown::Nothing
+    }
+
+    async fn authenticate(&self, headers: &http::HeaderMap, _: &Shown) -> Result<UserInfo, Status> {
         match headers.get("user").and_then(|u| u.to_str().ok()) {
             Some("stranger") => Err(Status::unauthorized()),
             name => Ok(UserInfo::new(name.unwrap_or("admin"), &[])),

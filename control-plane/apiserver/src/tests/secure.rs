@@ -5,7 +5,7 @@ use crate::admission::BuiltIn;
 use crate::authz::Rbac;
 use crate::bootstrap;
 use crate::cache::Caches;
-use crate::hooks::{Authenticator, full};
+use crate::hooks::{Authenticator, Shown, full};
 use crate::request::UserInfo;
 use crate::server::{ApiServer, Limits, Parts};
 use crate::{Handlers, reviews};
@@ -25,11 +25,11 @@ struct Told;
 
 #[async_trait]
 impl Authenticator for Told {
-    async fn authenticate(
-        &self,
-        headers: &http::HeaderMap,
-        _: &[CertificateDer<'static>],
-    ) -> Result<UserInfo, Status> {
+    fn shown(&self, _: &[CertificateDer<'_>]) -> Shown {
+        Shown::Nothing
+    }
+
+    async fn authenticate(&self, headers: &http::HeaderMap, _: &Shown) -> Result<UserInfo, Status> {
         let told = headers.get("as").and_then(|v| v.to_str().ok()).unwrap_or_default();
         let mut parts = told.split('+');
         let name = parts.next().unwrap_or_default();

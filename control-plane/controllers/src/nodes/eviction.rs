@@ -2,13 +2,13 @@
 
 use crate::Context;
 use crate::runtime::{Key, Outcome, Queue, feed, work};
-use crate::views::{Pod, reference, time};
+use crate::views::{reference, time};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
-use skep_api::Status;
 use skep_api::taint::{Taint, Toleration};
+use skep_api::{Meta, Status};
 use skep_client::{Client, Collection, DeleteOptions, Informer, Patch, Recorder, WriteOptions, typed};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +24,20 @@ struct Node {
 #[serde(default, rename_all = "camelCase")]
 struct NodeSpec {
     taints: Vec<Taint>,
+}
+
+/// What is read of a pod, at each of its changes: no more than this.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Placed {
+    spec: PlacedSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PlacedSpec {
+    node_name: String,
+    tolerations: Vec<Toleration>,
 }
 
 /// When a pod must leave: never, or after so long. `first` is when it was first seen on a node with such taints, which counts
@@ -95,14 +109,17 @@ pub(crate) fn start(context: &Context) {
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Outcome {
         let Some(object) = self.pods.get(&key.namespace, &key.name) else { return Ok(None) };
-        let pod: Pod = typed::decode(&object)?;
-        if pod.meta().deleting() || pod.spec.node_name.is_empty() {
+        if object.meta().deleting() {
+            return Ok(None);
+        }
+        let pod: Placed = typed::decode(&object)?;
+        if pod.spec.node_name.is_empty() {
             return Ok(None);
         }
         let Some(node) = self.nodes.get("", &pod.spec.node_name) else { return Ok(None) };
         let node: Node = typed::decode(&node)?;
         let now = Timestamp::now();
-        let uid = pod.meta().uid.to_string();
+        let uid = object.meta().uid.to_string();
         let first = self.leaving.lock().get(&uid).copied();
         let about = reference("v1", "Pod", &object);
         match leave(&node.spec.taints, &pod.spec.tolerations, first.unwrap_or(now), now) {
@@ -116,7 +133,7 @@ impl Controller {
             Some(Duration::ZERO) => {
                 let message = format!("Marking for deletion Pod {}/{}", key.namespace, key.name);
                 self.events.normal(&about, "TaintManagerEviction", message);
-                match self.evict(&pod).await {
+                match self.evict(object.meta()).await {
                     Err(status) if !status.is_not_found() => Err(status),
                     _ => Ok(None),
                 }
@@ -129,8 +146,7 @@ impl Controller {
     }
 
     /// Says why on the pod, then deletes it.
-    async fn evict(&self, pod: &Pod) -> Result<(), Status> {
-        let meta = pod.meta();
+    async fn evict(&self, meta: &Meta) -> Result<(), Status> {
         let target = Collection::core("pods").item(&meta.namespace, &meta.name);
         let mut condition = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",

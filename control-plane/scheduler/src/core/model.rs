@@ -201,17 +201,30 @@ fn parse<T: serde::de::DeserializeOwned + Default>(tree: &Value, pointer: &str) 
     tree.pointer(pointer).and_then(|v| serde_json::from_value(v.clone()).ok()).unwrap_or_default()
 }
 
+/// A pod without its metadata.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Halves {
+    spec: Value,
+    status: Value,
+}
+
 impl Pod {
     /// Reads a pod.
     pub fn read(object: &Object) -> Self {
-        Pod::from_tree(object.meta().clone(), &object.value())
+        // Its metadata is decoded already; what owns which field is the longer half of many pods.
+        let halves: Halves = object.decode().unwrap_or_default();
+        Pod::from_parts(object.meta().clone(), &halves.spec, &halves.status)
     }
 
     /// Reads a pod from its tree.
     pub fn from_tree(meta: Meta, tree: &Value) -> Self {
-        let spec = tree.get("spec").unwrap_or(&Value::Null);
+        let part = |key: &str| tree.get(key).unwrap_or(&Value::Null);
+        Pod::from_parts(meta, part("spec"), part("status"))
+    }
+
+    fn from_parts(meta: Meta, spec: &Value, status: &Value) -> Self {
         let namespace = meta.namespace.to_string();
-        let status = tree.get("status").unwrap_or(&Value::Null);
         let phase = text(status, "phase");
         let affinity = spec.get("affinity").unwrap_or(&Value::Null);
         let required = affinity
