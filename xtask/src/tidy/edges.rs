@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-observe", &["skep-abi", "skep-dataplane"]),
     ("skep-agent", &["skep-api", "skep-client", "skep-dataplane", "skep-observe", "skep-pods"]),
     ("skep-cni", &[]),
+    ("skep-dns", &["skep-api", "skep-client"]),
     ("skep-bench", &["skep-client", "skep-store"]),
     ("skep-images", &[]),
     ("xtask", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "skep-observe"]),

@@ -45,6 +45,7 @@ const PURE: &[&str] = &[
     "node-agent/dataplane/src/k8s.rs",
     "node-agent/dataplane/src/model.rs",
     "node-agent/dataplane/src/tables.rs",
+    "node-agent/dns/src/core/",
     "node-agent/pods/src/core/",
     "node-agent/src/routes/plan.rs",
 ];
