@@ -35,6 +35,13 @@ pub(crate) struct Serve {
     /// Range of pod addresses; each node gets a /24 of it
     #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
     pub(crate) cluster_cidr: String,
+    /// Address of the Service of the cluster's DNS, which a skep-dns on every node serves; default: the tenth of the Service
+    /// range. Empty: there is no such Service, others see to DNS
+    #[arg(long, value_name = "IP")]
+    pub(crate) cluster_dns: Option<String>,
+    /// Port on which every node's skep-dns answers
+    #[arg(long, value_name = "PORT", default_value_t = 10053)]
+    pub(crate) cluster_dns_port: u16,
     /// Further name or address of the serving certificate (repeatable)
     #[arg(long = "tls-san", value_name = "NAME")]
     pub(crate) tls_sans: Vec<String>,

@@ -17,7 +17,7 @@ use skep_apiserver::hooks::Source;
 use skep_apiserver::pki::{self, Pki, ServingNames};
 use skep_apiserver::{ApiServer, Handlers, Limits, Parts, UserInfo, bootstrap, custom, discovery, tls};
 use skep_client::{Client, Collection};
-use skep_controllers::ManagedResource;
+use skep_controllers::{ClusterDns, ManagedResource};
 use skep_store::Store;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -37,6 +37,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let service_range: Cidr = flags.service_cluster_ip_range.parse().context("--service-cluster-ip-range")?;
+    let cluster_dns = cluster_dns(&flags, service_range)?;
     let listener = TcpListener::bind(SocketAddr::new(flags.bind_address, flags.secure_port))
         .await
         .with_context(|| format!("cannot listen on {}:{}", flags.bind_address, flags.secure_port))?;
@@ -112,7 +113,8 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
         ca_pem: pki.ca_pem().to_owned(),
     };
     let keyring = Arc::new(Keyring { pki: pki.clone(), keys });
-    let controllers = controllers_config(&flags, keyring, managed(server.registry().caches().clone()));
+    let controllers =
+        controllers_config(&flags, cluster_dns, keyring, managed(server.registry().caches().clone()));
     let rooms = tokio::spawn(start_rooms(server, ours, controllers, health.clone()));
     let watching = tokio::spawn(health.clone().watch(store.clone()));
     tokio::select! {
@@ -194,14 +196,34 @@ fn managed(caches: Arc<Caches>) -> watch::Receiver<Vec<ManagedResource>> {
     receiver
 }
 
+/// The tenth address of the range, where nothing else is asked for.
+const CLUSTER_DNS: u32 = 9;
+
+fn cluster_dns(flags: &Serve, range: Cidr) -> anyhow::Result<Option<ClusterDns>> {
+    let port = flags.cluster_dns_port;
+    let address = match flags.cluster_dns.as_deref() {
+        None => range.nth(CLUSTER_DNS),
+        Some("") => return Ok(None),
+        Some(text) => text.parse().with_context(|| format!("--cluster-dns {text:?}"))?,
+    };
+    anyhow::ensure!(
+        range.contains(address),
+        "--cluster-dns {address} is not within --service-cluster-ip-range {range}; without the flag it is {}",
+        range.nth(CLUSTER_DNS)
+    );
+    Ok(Some(ClusterDns { address, port }))
+}
+
 fn controllers_config(
     flags: &Serve,
+    cluster_dns: Option<ClusterDns>,
     keyring: Arc<Keyring>,
     resources: watch::Receiver<Vec<ManagedResource>>,
 ) -> skep_controllers::Config {
     skep_controllers::Config {
         cluster_cidr: flags.cluster_cidr.clone(),
         node_cidr_mask: 24,
+        cluster_dns,
         root_ca: keyring.pki.ca_pem().to_owned(),
         authority: keyring,
         resources,

@@ -13,6 +13,7 @@ mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
+mod dns;
 mod endpoints;
 mod endpointslice;
 mod garbage;
@@ -32,6 +33,7 @@ mod views;
 mod volume;
 
 pub use authority::{AccountToken, Authority};
+pub use dns::ClusterDns;
 use parking_lot::Mutex;
 use skep_api::{GroupVersionKind, LabelSelector};
 use skep_client::{Client, Collection, Informer};
@@ -60,6 +62,8 @@ pub struct Config {
     pub node_cidr_mask: u8,
     /// The cluster's authorities, PEM, published in every namespace.
     pub root_ca: String,
+    /// The cluster's own DNS; none where others see to it.
+    pub cluster_dns: Option<ClusterDns>,
     /// Signs tokens and certificates.
     pub authority: Arc<dyn Authority>,
     /// Everything that can be owned or lives in a namespace, as it is now and with every change: CustomResourceDefinitions
@@ -172,6 +176,7 @@ pub async fn start(client_for: ClientFor, config: Config) {
     daemonset::start(&context);
     disruption::start(&context);
     autoscaler::start(&context);
+    dns::start(&context);
     endpointslice::start(&context);
     endpoints::start(&context);
     endpointslice::mirroring::start(&context);

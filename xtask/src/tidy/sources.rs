@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "control-plane/controllers/src/deployment/rollout.rs",
     "control-plane/controllers/src/deployment/status.rs",
     "control-plane/controllers/src/disruption/plan",
+    "control-plane/controllers/src/dns/plan.rs",
     "control-plane/controllers/src/endpointslice/mirror.rs",
     "control-plane/controllers/src/endpointslice/plan.rs",
     "control-plane/controllers/src/garbage/graph.rs",

@@ -304,7 +304,7 @@ fn every_default_binding_names_a_default_role() {
             );
         }
     }
-    assert!(bindings == 59 && all.len() == 137, "{bindings} bindings of {} objects", all.len());
+    assert!(bindings == 61 && all.len() == 141, "{bindings} bindings of {} objects", all.len());
 }
 
 #[test]

@@ -37,8 +37,9 @@ pub fn admin_kubeconfig(pki: &Pki, server: &str, path: &Path, now: Timestamp) ->
     write_file(path, text.as_bytes(), 0o600)
 }
 
-/// Writes what a node agent needs into `out`: `kubeconfig` (user `system:node:NAME`, group `system:nodes`), the
-/// serving certificate of its own port as `tls.crt` and `tls.key`, and the cluster CA as `ca.crt`.
+/// Writes what a node needs into `out`: for the agent `kubeconfig` (user `system:node:NAME`, group `system:nodes`), the
+/// serving certificate of its own port as `tls.crt` and `tls.key`, and the cluster CA as `ca.crt`; for its DNS server
+/// `dns.kubeconfig` (user `skep:dns:NAME`, group `skep:dns`).
 pub fn node_credentials(
     pki: &Pki,
     node: &str,
@@ -56,5 +57,7 @@ pub fn node_credentials(
     write_file(&out.join("tls.key"), serving.key_pem.as_bytes(), 0o600)?;
     write_file(&out.join("tls.crt"), serving.cert_pem.as_bytes(), 0o644)?;
     write_file(&out.join("ca.crt"), pki.ca_pem().as_bytes(), 0o644)?;
+    let dns = kubeconfig(pki, &format!("skep:dns:{node}"), &["skep:dns".to_owned()], server, now)?;
+    write_file(&out.join("dns.kubeconfig"), dns.as_bytes(), 0o600)?;
     write_file(&out.join("kubeconfig"), config.as_bytes(), 0o600)
 }

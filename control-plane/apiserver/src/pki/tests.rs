@@ -95,12 +95,16 @@ fn node_credentials_are_complete() {
     let pki = Pki::open_or_create(&dir.path().join("pki"), now()).unwrap();
     let out = dir.path().join("node");
     node_credentials(&pki, "n1", "10.0.0.7".parse().unwrap(), "https://[fd00::1]:6443", &out, now()).unwrap();
-    let config = std::fs::read_to_string(out.join("kubeconfig")).unwrap();
-    assert!(config.contains("server: \"https://[fd00::1]:6443\""));
-    let field = config.split("client-certificate-data: ").nth(1).unwrap().lines().next().unwrap();
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    let cert = String::from_utf8(STANDARD.decode(field).unwrap()).unwrap();
-    assert_eq!(subject(&pki, &cert), ("system:node:n1".into(), vec!["system:nodes".into()], true));
+    for (file, user, group) in
+        [("kubeconfig", "system:node:n1", "system:nodes"), ("dns.kubeconfig", "skep:dns:n1", "skep:dns")]
+    {
+        let config = std::fs::read_to_string(out.join(file)).unwrap();
+        assert!(config.contains("server: \"https://[fd00::1]:6443\""));
+        let field = config.split("client-certificate-data: ").nth(1).unwrap().lines().next().unwrap();
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let cert = String::from_utf8(STANDARD.decode(field).unwrap()).unwrap();
+        assert_eq!(subject(&pki, &cert), (user.into(), vec![group.into()], true));
+    }
     let serving = std::fs::read_to_string(out.join("tls.crt")).unwrap();
     assert!(subject(&pki, &serving).2);
     assert_eq!(std::fs::read_to_string(out.join("ca.crt")).unwrap(), pki.ca_pem());

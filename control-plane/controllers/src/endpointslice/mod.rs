@@ -9,16 +9,17 @@ use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, feed_self, 
 use crate::services::Service;
 use crate::views::{self, Pod};
 use parking_lot::Mutex;
-use plan::{MANAGED_BY, Plan, Slice, Zones, lost, plan};
+use plan::{MANAGED_BY, Zones, lost, plan};
+pub(crate) use plan::{Plan, Slice};
 use skep_api::{Object, Status};
 use skep_client::{Change, Client, Collection, DeleteOptions, Informer, WriteOptions, typed};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-const SERVICE: &str = "kubernetes.io/service-name";
-const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
-const ZONE: &str = "topology.kubernetes.io/zone";
+pub(crate) const SERVICE: &str = "kubernetes.io/service-name";
+pub(crate) const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
 /// When a Service is looked at again that has a pod on a node that is not known yet.
 const NODE_RETRY: Duration = Duration::from_secs(1);
 
@@ -134,7 +135,7 @@ impl Controller {
 }
 
 /// The slices of a Service that a controller has made.
-fn slices_of(slices: &Informer, key: &Key, manager: &str) -> Vec<Slice> {
+pub(crate) fn slices_of(slices: &Informer, key: &Key, manager: &str) -> Vec<Slice> {
     let own = slices.namespace(&key.namespace).into_iter().filter(|slice| {
         let labels = &slice.meta().labels;
         labels.get(SERVICE).is_some_and(|s| **s == *key.name)
@@ -145,7 +146,7 @@ fn slices_of(slices: &Informer, key: &Key, manager: &str) -> Vec<Slice> {
 }
 
 /// Adds the Service of each slice of a controller that changes.
-fn feed_services_of_slices(slices: &Informer, queue: &Queue, manager: &'static str) {
+pub(crate) fn feed_services_of_slices(slices: &Informer, queue: &Queue, manager: &'static str) {
     feed(slices, queue, move |change| {
         let slice = change.latest().filter(|s| s.meta().labels.get(MANAGER).is_some_and(|m| **m == *manager));
         let service = slice.and_then(|s| Some(Key::new(&s.meta().namespace, s.meta().labels.get(SERVICE)?)));
@@ -154,7 +155,12 @@ fn feed_services_of_slices(slices: &Informer, queue: &Queue, manager: &'static s
 }
 
 /// Writes what a plan says.
-async fn carry_out(client: &dyn Client, key: &Key, plan: Plan, writes: &OwnWrites) -> Result<(), Status> {
+pub(crate) async fn carry_out(
+    client: &dyn Client,
+    key: &Key,
+    plan: Plan,
+    writes: &OwnWrites,
+) -> Result<(), Status> {
     let slices = Collection::of("discovery.k8s.io", "v1", "endpointslices").within(&*key.namespace);
     let options = WriteOptions::default();
     // What is new is written before anything is taken away, so that no backend is missing in between.

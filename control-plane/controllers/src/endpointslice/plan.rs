@@ -11,17 +11,17 @@ pub(super) const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
 
 /// A slice that is there.
 #[derive(Clone, Debug)]
-pub(super) struct Slice {
-    pub(super) name: String,
-    pub(super) tree: Value,
+pub(crate) struct Slice {
+    pub(crate) name: String,
+    pub(crate) tree: Value,
 }
 
 /// What is to be done.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Plan {
-    pub(super) create: Vec<Value>,
-    pub(super) update: Vec<(String, Value)>,
-    pub(super) delete: Vec<String>,
+pub(crate) struct Plan {
+    pub(crate) create: Vec<Value>,
+    pub(crate) update: Vec<(String, Value)>,
+    pub(crate) delete: Vec<String>,
 }
 
 /// The nodes there are, each with its zone, where it has one.
