@@ -7,7 +7,7 @@ use crate::core::observed::{Observed, Outcome, StartError};
 use crate::core::resize::{self, Step};
 use crate::core::resources::{Qos, pod_kernel};
 use crate::core::sandbox::{self, id};
-use crate::core::{env, image_volume, rules, spec};
+use crate::core::{dns, env, image_volume, rules, spec};
 use crate::prober::{self, Handler};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod, PodSpec};
@@ -76,6 +76,9 @@ pub async fn make_sandbox(cx: Context, pod: Arc<Pod>, attempt: u32, changed: boo
     }
     if rules::host_network(spec) {
         let _ = cx.volumes.write_hosts(&pod, &cx.node.ips);
+    }
+    for (reason, message) in dns::resolver(&pod, &cx.node).1 {
+        cx.api.event(&pod, None, true, reason, &message);
     }
     let handler = "";
     match cx.rt.run_sandbox(sandbox::config(&pod, attempt, &cx.node), handler).await {

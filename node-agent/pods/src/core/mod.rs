@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod allot;
 pub mod backoff;
+pub mod dns;
 pub mod env;
 pub mod garbage;
 pub mod image_volume;

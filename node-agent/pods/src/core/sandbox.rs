@@ -1,42 +1,13 @@
-//! What a sandbox is made with: names, DNS, namespaces, sysctls, the hosts file.
-//! Source: kubelet `generatePodSandboxConfig`, `network/dns`, `ensureHostsFile`.
+//! What a sandbox is made with: names, namespaces, sysctls, the hosts file.
+//! Source: kubelet `generatePodSandboxConfig`, `ensureHostsFile`.
 
+use super::dns::{Resolver, resolver};
 use super::resources::{Kernel, Qos, pod_kernel, qos};
 use super::rules::host_network;
 use k8s_cri::v1 as cri;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, SeccompProfile};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-
-/// A resolver's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Resolver {
-    /// Name servers.
-    pub servers: Vec<String>,
-    /// Search domains.
-    pub searches: Vec<String>,
-    /// Options.
-    pub options: Vec<String>,
-}
-
-impl Resolver {
-    /// Reads `resolv.conf`.
-    pub fn parse(text: &str) -> Self {
-        let mut out = Self::default();
-        for line in text.lines() {
-            let mut words = line.split_whitespace();
-            match words.next() {
-                Some("nameserver") => out.servers.extend(words.next().map(str::to_owned)),
-                Some("search") => {
-                    out.searches = words.map(|w| w.trim_end_matches('.').to_owned()).collect();
-                }
-                Some("options") => out.options = words.map(str::to_owned).collect(),
-                _ => {}
-            }
-        }
-        out
-    }
-}
 
 /// Facts of the node that configurations are made from.
 #[derive(Debug, Clone, Default)]
@@ -124,48 +95,6 @@ pub fn domain(pod: &Pod, node: &Node) -> Option<String> {
     let sub = spec.subdomain.as_ref().filter(|s| !s.is_empty())?;
     let ns = pod.metadata.namespace.as_deref().unwrap_or_default();
     Some(format!("{sub}.{ns}.svc.{}", node.cluster_domain))
-}
-
-/// The resolver configuration of a pod; `None` leaves the runtime's default (the node's own).
-pub fn resolver(pod: &Pod, node: &Node) -> Resolver {
-    let Some(spec) = pod.spec.as_ref() else { return Resolver::default() };
-    let ns = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
-    let cluster = match policy {
-        "ClusterFirstWithHostNet" => true,
-        "ClusterFirst" => !host_network(spec),
-        _ => false,
-    } && !node.cluster_dns.is_empty();
-    let mut out = if policy == "None" {
-        Resolver::default()
-    } else if cluster {
-        let d = &node.cluster_domain;
-        let mut searches = vec![format!("{ns}.svc.{d}"), format!("svc.{d}"), d.clone()];
-        for s in &node.resolver.searches {
-            if !searches.contains(s) {
-                searches.push(s.clone());
-            }
-        }
-        Resolver { servers: node.cluster_dns.clone(), searches, options: vec!["ndots:5".into()] }
-    } else {
-        node.resolver.clone()
-    };
-    if let Some(c) = &spec.dns_config {
-        for (to, from) in [(&mut out.servers, &c.nameservers), (&mut out.searches, &c.searches)] {
-            for s in from.iter().flatten() {
-                if !to.contains(s) {
-                    to.push(s.clone());
-                }
-            }
-        }
-        for o in c.options.iter().flatten() {
-            let Some(name) = &o.name else { continue };
-            let word = o.value.as_ref().map_or_else(|| name.clone(), |v| format!("{name}:{v}"));
-            out.options.retain(|have| have.split(':').next() != Some(name));
-            out.options.push(word);
-        }
-    }
-    out
 }
 
 /// Contents of the pod's `/etc/hosts`.
@@ -287,7 +216,7 @@ pub fn config(pod: &Pod, attempt: u32, node: &Node) -> cri::PodSandboxConfig {
     groups.extend(sc.and_then(|s| s.fs_group));
     let mut all = labels(pod);
     all.extend(pod.metadata.labels.clone().unwrap_or_default());
-    let r = resolver(pod, node);
+    let (r, _) = resolver(pod, node);
     let full_name = match (spec.set_hostname_as_fqdn, domain(pod, node)) {
         (Some(true), Some(d)) => format!("{}.{d}", hostname(pod)),
         _ => hostname(pod),

@@ -1,10 +1,11 @@
 //! The parts the state machine is made of: quantities, resources, environments, probes, configurations.
 
 use super::*;
+use crate::core::dns::{self, Resolver};
 use crate::core::env::{self, Sources};
 use crate::core::probe::{Counter, Due, Kind, Timing};
 use crate::core::resources::{self, Qos};
-use crate::core::sandbox::{self, Node, Resolver};
+use crate::core::sandbox::{self, Node};
 use crate::core::spec;
 use k8s_openapi::api::core::v1::Probe;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -199,7 +200,7 @@ fn node() -> Node {
 
 #[test]
 fn resolvers_by_policy() {
-    let r = |spec: Value| sandbox::resolver(&pod(spec), &node());
+    let r = |spec: Value| dns::resolver(&pod(spec), &node()).0;
     let c = r(json!({}));
     assert_eq!(c.servers, ["10.96.0.10"]);
     assert_eq!(c.searches, ["d.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp.example"]);
@@ -214,6 +215,45 @@ fn resolvers_by_policy() {
         json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["9.9.9.9"], "options": [{"name": "ndots", "value": "2"}]}}),
     );
     assert_eq!((n.servers, n.options), (vec!["9.9.9.9".to_owned()], vec!["ndots:2".to_owned()]));
+}
+
+#[test]
+fn resolvers_are_what_a_c_library_takes() {
+    let told = |spec: Value, node: &Node| dns::resolver(&pod(spec), node);
+    let four = json!({"dnsConfig": {"nameservers": ["1.0.0.1", "1.0.0.1", "1.0.0.2", "1.0.0.3"]}});
+    let (r, complaints) = told(four, &node());
+    assert_eq!(r.servers, ["10.96.0.10", "1.0.0.1", "1.0.0.2"]);
+    assert_eq!(complaints[0].0, "DNSConfigForming");
+    assert!(complaints[0].1.ends_with("the applied nameserver line is: 10.96.0.10 1.0.0.1 1.0.0.2"));
+    let many: Vec<String> =
+        (0..40).map(|n| format!("s{n}.example")).chain(["cluster.local".into()]).collect();
+    let (r, complaints) = told(json!({"dnsConfig": {"searches": many}}), &node());
+    assert_eq!((r.searches.len(), complaints.len()), (32, 1));
+    assert!(complaints[0].1.starts_with("Search Line limits were exceeded"));
+    let long = |count: usize, length: usize| -> Vec<String> {
+        (0..count).map(|n| format!("{n:02}{}", "x".repeat(length - 2))).collect()
+    };
+    let (r, complaints) = told(json!({"dnsConfig": {"searches": long(2, 254)}}), &node());
+    assert_eq!((r.searches.len(), complaints.len()), (4, 1));
+    let (r, _) = told(json!({"dnsPolicy": "None", "dnsConfig": {"searches": long(20, 250)}}), &node());
+    assert_eq!(r.searches.len(), 8, "2048 characters with the blanks between");
+    let options =
+        json!([{"name": "ndots", "value": "2"}, {"name": "edns0"}, {"name": "ndots", "value": "3"}]);
+    let (r, complaints) = told(json!({"dnsConfig": {"options": options}}), &node());
+    assert_eq!((r.options, complaints), (vec!["edns0".to_owned(), "ndots:3".to_owned()], vec![]));
+    // Without an address of the cluster's DNS pods have the node's own.
+    let alone = Node { cluster_dns: Vec::new(), ..node() };
+    let (r, complaints) = told(json!({}), &alone);
+    assert_eq!((r.servers, complaints[0].0), (vec!["1.1.1.1".to_owned()], "MissingClusterDNS"));
+    assert_eq!(told(json!({"dnsPolicy": "Default"}), &alone).1, []);
+    let host = Resolver::parse(
+        "search a. b\nsearch c. . d\n#nameserver 9.9.9.9\noptions ndots:1 edns0\noptions ndots:4\n",
+    );
+    assert_eq!(
+        (host.servers.len(), host.searches, host.options.len()),
+        (0, vec!["c".to_owned(), "d".to_owned()], 2)
+    );
+    assert!(host.options.contains(&"ndots:4".to_owned()));
 }
 
 #[test]
