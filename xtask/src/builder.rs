@@ -12,8 +12,12 @@ use crate::prereq;
 use crate::run::{cargo, passthrough};
 
 /// Packages and the binaries they give.
-const BINARIES: &[(&str, &str)] =
-    &[("skep-server", "skep-server"), ("skep-agent", "skep-agent"), ("skep-cni", "skep-cni")];
+const BINARIES: &[(&str, &str)] = &[
+    ("skep-server", "skep-server"),
+    ("skep-agent", "skep-agent"),
+    ("skep-cni", "skep-cni"),
+    ("skep-dns", "skep-dns"),
+];
 /// Binaries of the package `skep-images`.
 const STATIC: &[&str] = &["skep-pause", "skep-demo"];
 
@@ -28,12 +32,12 @@ pub fn build(layout: &Layout) -> Result<()> {
     build_ebpf(layout)
 }
 
-/// Builds the server, the agent and the CNI plugin.
+/// Builds the server, the agent, the CNI plugin and the DNS server.
 ///
 /// # Errors
 /// What cargo said.
 pub fn build_binaries(layout: &Layout) -> Result<()> {
-    eprintln!("... building skep-server, skep-agent and skep-cni (release)");
+    eprintln!("... building skep-server, skep-agent, skep-cni and skep-dns (release)");
     let mut build = cargo();
     build
         .current_dir(&layout.root)

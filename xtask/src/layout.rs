@@ -24,7 +24,7 @@ impl Layout {
         Layout { root, target }
     }
 
-    /// Finished binaries: `skep-server`, `skep-agent`, `skep-cni`, `skep-pause`, `skep-demo`, `skep-ebpf.o`.
+    /// Finished binaries: `skep-server`, `skep-agent`, `skep-cni`, `skep-dns`, `skep-pause`, `skep-demo`, `skep-ebpf.o`.
     #[must_use]
     pub fn bin(&self) -> PathBuf {
         self.target.join("skep/bin")

@@ -7,5 +7,6 @@
 pub mod args;
 pub mod http;
 pub mod load;
+pub mod resolve;
 pub mod serve;
 pub mod shell;

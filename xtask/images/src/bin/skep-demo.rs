@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals;
 use skep_images::args::Args;
 use skep_images::load::{self, Plan, Transport};
 use skep_images::serve::{self, State};
-use skep_images::shell;
+use skep_images::{resolve, shell};
 
 const USAGE: &str = "\
 skep-demo: answers with the name of the pod it runs in, and counts who answers
@@ -20,6 +20,7 @@ skep-demo: answers with the name of the pod it runs in, and counts who answers
   skep-demo load HOST:PORT [--udp] [--unconnected] [--requests 100] [--concurrency 4] [--rate 0] [--timeout-ms 5000] [--stay-ms 0]
                                                                   one socket a request; the counts as one line of JSON
   skep-demo get HOST:PORT [PATH]                                  one GET; prints the body
+  skep-demo resolve NAME... [--every-ms 0]                        the addresses of names, one line a name, for ever with --every-ms
   skep-demo log [--count 10] [--every-ms 100]                     numbered lines
   skep-demo shell                                                 a few interactive commands
   skep-demo sleep                                                 until SIGTERM
@@ -70,6 +71,16 @@ fn run(mode: &str, args: &Args) -> Result<ExitCode, String> {
             let answer = load::get(target(args)?, path, timeout).map_err(text)?;
             print!("{}", answer.body);
             return Ok(if answer.status < 400 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        "resolve" => {
+            let every = Duration::from_millis(args.get("every-ms", 0)?);
+            loop {
+                args.words.iter().for_each(|name| println!("{}", resolve::line(name)));
+                if every.is_zero() {
+                    break;
+                }
+                thread::sleep(every);
+            }
         }
         "log" => {
             for number in 0..args.get("count", 10u64)? {
