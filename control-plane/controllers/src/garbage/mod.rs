@@ -170,10 +170,16 @@ impl Collector {
             }
             Verdict::Clear(dependents) => {
                 for dependent in dependents.iter().filter_map(|d| self.node(d)) {
-                    let policy = match self.graph.lock().verdict(&dependent.meta.uid) {
+                    let verdict = self.graph.lock().verdict(&dependent.meta.uid);
+                    let policy = match verdict {
                         Verdict::Delete { foreground: true } => Propagation::Foreground,
                         Verdict::Delete { foreground: false } => Propagation::Background,
-                        _ => continue, // another owner keeps it
+                        // Another owner keeps it; this one no longer waits for it.
+                        Verdict::Disown(owners) => {
+                            self.disown(&dependent, &owners).await?;
+                            continue;
+                        }
+                        _ => continue,
                     };
                     self.delete(&dependent, Some(policy)).await?;
                 }
