@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +22,11 @@ pub struct Output {
 }
 
 impl TestCluster {
+    /// Runs that kubectl from now on.
+    pub fn use_kubectl(&mut self, kubectl: PathBuf) {
+        self.kubectl = kubectl;
+    }
+
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = xtask::run::command(&self.kubectl);
         command.args(arguments).env("KUBECONFIG", self.config.kubeconfig()).env("HOME", &self.config.dir);

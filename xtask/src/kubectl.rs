@@ -1,4 +1,4 @@
-//! kubectl: the user's own, or for the tests one from the distribution's newer suite.
+//! kubectl: the user's own, or for the tests those of the distribution's newer suites.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,12 @@ use crate::ui::Step;
 
 /// The oldest minor version of Kubernetes 1 that the tests are meant for.
 pub const OLDEST_MINOR: u32 = 32;
-/// Where a kubectl of that age or younger is in Debian.
-const SUITE: &str = "trixie";
+/// The newest one: that of the API that is served.
+pub const NEWEST_MINOR: u32 = 36;
+/// Where a kubectl of the oldest version or a younger one is in Debian, and its folder among the tools.
+const OLDEST: (&str, &str) = ("trixie", "kubectl");
+/// The same of the newest one.
+const NEWEST: (&str, &str) = ("sid", "kubectl-newest");
 /// The package has had two names; the older one may be an empty successor of the other.
 const PACKAGES: [&str; 2] = ["kubectl", "kubernetes-client"];
 
@@ -47,40 +51,60 @@ pub fn own() -> Option<PathBuf> {
 /// # Errors
 /// When there is none and none can be fetched.
 pub fn recent(layout: &Layout) -> Result<PathBuf> {
-    let fetched = layout.tools().join("kubectl/usr/bin/kubectl");
+    one_of(layout, OLDEST, OLDEST_MINOR, |minor| minor >= OLDEST_MINOR)
+}
+
+/// The oldest kubectl that is meant to work and the newest: from PATH, fetched before, or fetched now.
+///
+/// # Errors
+/// When one of them is not there and cannot be fetched.
+pub fn oldest_and_newest(layout: &Layout) -> Result<[PathBuf; 2]> {
+    Ok([
+        one_of(layout, OLDEST, OLDEST_MINOR, |minor| minor == OLDEST_MINOR)?,
+        one_of(layout, NEWEST, NEWEST_MINOR, |minor| minor >= NEWEST_MINOR)?,
+    ])
+}
+
+/// A kubectl of a fitting minor version; `wanted` is said to whom none can be given.
+fn one_of(
+    layout: &Layout,
+    (suite, folder): (&str, &str),
+    wanted: u32,
+    fits: impl Fn(u32) -> bool,
+) -> Result<PathBuf> {
+    let fetched = layout.tools().join(folder).join("usr/bin/kubectl");
     for candidate in own().into_iter().chain([fetched.clone()]) {
-        if minor(&candidate).is_ok_and(|minor| minor >= OLDEST_MINOR) {
+        if minor(&candidate).is_ok_and(&fits) {
             return Ok(candidate);
         }
     }
     if which("apt-get").is_none() {
-        bail!("no kubectl of version 1.{OLDEST_MINOR} or later; {HINT}");
+        bail!("no kubectl of version 1.{wanted}; {HINT}");
     }
     let step = Step::begin(format!(
-        "fetching kubectl from Debian's {SUITE} suite into {}",
+        "fetching kubectl from Debian's {suite} suite into {}",
         layout.tools().display()
     ));
-    fetch(layout).with_context(|| {
-        format!("no kubectl of version 1.{OLDEST_MINOR} or later, and fetching one failed; {HINT}")
-    })?;
+    fetch(layout, suite, folder)
+        .with_context(|| format!("no kubectl of version 1.{wanted}, and fetching one failed; {HINT}"))?;
     let minor = minor(&fetched)?;
-    if minor < OLDEST_MINOR {
-        bail!("Debian's {SUITE} suite has kubectl 1.{minor}, too old; {HINT}");
+    if !fits(minor) {
+        bail!("Debian's {suite} suite has kubectl 1.{minor} and not 1.{wanted}; {HINT}");
     }
     step.done(&format!("1.{minor}"));
     Ok(fetched)
 }
 
 /// Downloads and unpacks the package with package lists of its own: the machine's sources stay as they are.
-fn fetch(layout: &Layout) -> Result<()> {
+fn fetch(layout: &Layout, suite: &str, folder: &str) -> Result<()> {
     let tools = layout.tools();
     let apt = tools.join("apt");
-    for dir in ["lists/partial", "cache/archives/partial", "etc", "kubectl"] {
+    for dir in ["lists/partial", "cache/archives/partial", "etc"] {
         fs::create_dir_all(apt.join(dir))?;
     }
     let mirror = debian_mirror().context("no Debian mirror in /etc/apt")?;
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let source = format!("deb [signed-by={keyring}] {mirror} {SUITE} main\n");
+    let source = format!("deb [signed-by={keyring}] {mirror} {suite} main\n");
     fs::write(apt.join("etc/sources.list"), source)?;
     fs::write(apt.join("status"), "")?;
     let options = [
@@ -105,16 +129,16 @@ fn fetch(layout: &Layout) -> Result<()> {
         }
         let files = fs::read_dir(&apt)?.flatten().map(|entry| entry.path());
         for archive in files.filter(|path| path.extension().is_some_and(|ext| ext == "deb")) {
-            captured(command("dpkg").arg("-x").arg(&archive).arg(tools.join("kubectl")))?;
+            captured(command("dpkg").arg("-x").arg(&archive).arg(tools.join(folder)))?;
             fs::remove_file(archive)?;
         }
-        if tools.join("kubectl/usr/bin/kubectl").exists() {
+        if tools.join(folder).join("usr/bin/kubectl").exists() {
             break;
         }
     }
     fs::remove_dir_all(&apt)?;
-    if !tools.join("kubectl/usr/bin/kubectl").exists() {
-        bail!("none of the packages {} of {SUITE} holds a kubectl", PACKAGES.join(", "));
+    if !tools.join(folder).join("usr/bin/kubectl").exists() {
+        bail!("none of the packages {} of {suite} holds a kubectl", PACKAGES.join(", "));
     }
     Ok(())
 }
