@@ -2,6 +2,7 @@
 //! server, and the end on SIGTERM, which leaves pods and programs as they are.
 
 mod flags;
+mod health_checks;
 mod plane;
 mod routes;
 mod services;
@@ -10,6 +11,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use flags::Flags;
 use plane::Plane;
+use services::Seen;
 use skep_client::{Client, Collection, Config, HttpClient, Informer};
 use skep_dataplane::{Config as PlaneConfig, Dataplane, TcMode};
 use skep_pods::allotments::Allotments;
@@ -157,7 +159,16 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
 
     let services = Informer::all(client.clone(), Collection::core("services"));
     let slices = Informer::all(client.clone(), Collection::of("discovery.k8s.io", "v1", "endpointslices"));
-    tokio::spawn(follow_services(plane.clone(), services.clone(), slices.clone(), flags.node_name.clone()));
+    let nodes = Informer::all(client.clone(), Collection::core("nodes"));
+    let own_pods = Informer::start(
+        client.clone(),
+        Collection::core("pods"),
+        "",
+        &format!("spec.nodeName={}", flags.node_name),
+    );
+    let seen = Seen { services: services.clone(), slices, nodes: nodes.clone(), pods: own_pods.clone() };
+    tokio::spawn(services::follow(plane.clone(), seen, flags.node_name.clone()));
+    tokio::spawn(services::follow_addresses(plane.clone()));
 
     let facts = Facts::gather(&rt, &flags.data_dir).await;
     let object = NodeObject::new(api.clone(), rt.clone(), node.clone(), facts, flags.port);
@@ -170,7 +181,6 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     };
-    let nodes = Informer::all(client.clone(), Collection::core("nodes"));
     let pod_addresses = routes::Net::parse(&flags.cluster_cidr).context("--cluster-cidr")?;
     tokio::spawn(follow_range(network.clone(), nodes.clone(), flags.node_name.clone()));
     tokio::spawn(routes::follow(nodes.clone(), flags.node_name.clone(), pod_addresses));
@@ -212,13 +222,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         // Environments show Services, so no container is made before they are known; nor is a pod taken before the node.
         services.synced().await;
         nodes.synced().await;
-        let own = Informer::start(
-            client,
-            Collection::core("pods"),
-            "",
-            &format!("spec.nodeName={}", flags.node_name),
-        );
-        pods.run(own).await;
+        pods.run(own_pods).await;
     };
     tokio::select! {
         () = work => anyhow::bail!("the view of the node's pods has ended"),
@@ -227,48 +231,6 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     tracing::info!("ending; pods and programs stay");
     Ok(())
-}
-
-/// Brings the dataplane's tables up to date at each change, once Services and EndpointSlices are both known.
-async fn follow_services(plane: Plane, services: Informer, slices: Informer, node: String) {
-    let (mut a, mut b) = (services.subscribe(), slices.subscribe());
-    services.synced().await;
-    slices.synced().await;
-    let mut last = None;
-    loop {
-        while a.try_recv().is_ok() || b.try_recv().is_ok() {}
-        let view = services::view(&services, &slices, &node);
-        let mut retry = None;
-        if last.as_ref() != Some(&view) {
-            let p = plane.clone();
-            let v = view.clone();
-            match tokio::task::spawn_blocking(move || p.0.sync_services(&v)).await {
-                Ok(Ok(report)) => {
-                    tracing::debug!(?report, "services synced");
-                    for c in &report.conflicts {
-                        tracing::warn!("service address conflict: {c}");
-                    }
-                    last = Some(view);
-                }
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "services not synced");
-                    retry = Some(Duration::from_secs(1));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "services not synced");
-                    retry = Some(Duration::from_secs(1));
-                }
-            }
-        }
-        let pause = retry.unwrap_or(Duration::from_secs(600));
-        tokio::select! {
-            x = a.recv() => if x.is_none() { return },
-            x = b.recv() => if x.is_none() { return },
-            () = tokio::time::sleep(pause) => {}
-        }
-        // A few changes usually come together.
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 /// Waits for the node's pod range, then makes the network ready for the runtime.

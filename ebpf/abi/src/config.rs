@@ -23,7 +23,11 @@ pub struct Config {
     /// Bits of [`flags`].
     pub flags: u32,
     /// Always zero.
-    pub reserved: [u32; 7],
+    pub pad: u32,
+    /// The cookie of the node's own network namespace (`SO_NETNS_COOKIE`); zero where the kernel tells none.
+    pub netns_cookie: u64,
+    /// Always zero.
+    pub reserved: [u32; 4],
 }
 
 /// Bits of [`Config::flags`].

@@ -16,7 +16,8 @@ pub enum CtKind {
     MasqueradeReply = 4,
     /// A connection that the outside opened to a pod's own address: its packets leave unchanged.
     Direct = 5,
-    /// Later fragments of a packet whose first fragment was translated; `port_a` is the IP identification.
+    /// Later fragments of a packet whose first fragment was translated; the first port is the IP identification, the second
+    /// one for the source and zero for the destination.
     Fragment = 6,
 }
 

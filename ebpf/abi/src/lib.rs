@@ -19,6 +19,7 @@ pub mod limits;
 pub mod masquerade;
 pub mod packet;
 pub mod pod;
+pub mod reject;
 pub mod service;
 pub mod socket;
 
@@ -26,11 +27,11 @@ pub use addr::{Addr, Ipv4Net};
 pub use config::{Config, Meta};
 pub use conntrack::{CtEntry, CtKey, CtKind};
 pub use pod::{DropCount, DropKey, DropReason, LocalEndpoint, PodRecord, Traffic};
-pub use service::{Backend, Service, ServiceKey, SlotKey};
+pub use service::{Affinity, AffinityKey, Backend, NodeAddr, Range, Service, ServiceKey, SlotKey};
 pub use socket::{Frontend, SocketKey, StickyBackend};
 
 /// Version of the shapes in this crate; part of the path under which maps, programs and links are pinned.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// IP protocol numbers (IANA "Assigned Internet Protocol Numbers") that the programs know.
 pub mod proto {
@@ -69,6 +70,10 @@ plain! {
     Service = 32,
     SlotKey = 12,
     Backend = 28,
+    AffinityKey = 20,
+    Affinity = 8,
+    NodeAddr = 8,
+    Range = 20,
     SocketKey = 32,
     Frontend = 24,
     StickyBackend = 8,

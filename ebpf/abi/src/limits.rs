@@ -3,12 +3,18 @@
 //! Hash maps take memory for an entry when it is written (`BPF_F_NO_PREALLOC`) and 16 bytes a bucket
 //! beforehand; the LRU ones take everything beforehand, so they are the ones kept small.
 
-/// `SERVICES`: front ends (address, port, protocol).
-pub const SERVICES: u32 = 16_384;
-/// `SLOTS`: members of backend sets.
-pub const SLOTS: u32 = 65_536;
+/// `SERVICES`: front ends (address, port, protocol); 30,000 Services of two each, and half as many again.
+pub const SERVICES: u32 = 98_304;
+/// `SLOTS`: members of backend sets; while a set changes it lies here twice.
+pub const SLOTS: u32 = 262_144;
 /// `BACKENDS`.
-pub const BACKENDS: u32 = 65_536;
+pub const BACKENDS: u32 = 262_144;
+/// `AFFINITY`: (Service port, client) pairs.
+pub const AFFINITY: u32 = 16_384;
+/// `RANGES`: networks that may reach restricted front ends.
+pub const RANGES: u32 = 16_384;
+/// `NODE_ADDRS`: the node's own addresses.
+pub const NODE_ADDRS: u32 = 1_024;
 /// `UDP_REVERSE`: (socket, backend) pairs.
 pub const UDP_REVERSE: u32 = 16_384;
 /// `UDP_STICKY`: (socket, Service) pairs of unconnected sockets.

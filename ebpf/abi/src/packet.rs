@@ -184,6 +184,12 @@ pub const fn is_unicast_host(word: u32) -> bool {
     first != 0 && first != 127 && first < 224 && host >> 16 != 0xa9fe
 }
 
+/// Whether an IPv4 address (network byte order) is of the loopback network, or stands for it as "any" does in `connect`.
+#[inline(always)]
+pub const fn is_loopback(word: u32) -> bool {
+    word == 0 || u32::from_be(word) >> 24 == 127
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -89,15 +89,39 @@ pub enum DropReason {
     Malformed = 3,
     /// The connection table took no new entry.
     NoConntrack = 4,
+    /// A policy allows backends on this node alone, and there is none.
+    NoLocalBackend = 5,
+    /// The client is in none of the Service's source ranges.
+    SourceRange = 6,
+    /// A living connection has the same addresses and ports behind another front end.
+    TupleInUse = 7,
 }
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::NoBackend, Self::NoPort, Self::Malformed, Self::NoConntrack];
+    pub const ALL: [Self; 7] = [
+        Self::NoBackend,
+        Self::NoPort,
+        Self::Malformed,
+        Self::NoConntrack,
+        Self::NoLocalBackend,
+        Self::SourceRange,
+        Self::TupleInUse,
+    ];
 
     /// The reason of a number in a [`DropKey`].
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|r| *r as u8 == number)
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::NoBackend),
+            2 => Some(Self::NoPort),
+            3 => Some(Self::Malformed),
+            4 => Some(Self::NoConntrack),
+            5 => Some(Self::NoLocalBackend),
+            6 => Some(Self::SourceRange),
+            7 => Some(Self::TupleInUse),
+            _ => None,
+        }
     }
 
     /// The name shown in metrics.
@@ -107,6 +131,9 @@ impl DropReason {
             Self::NoPort => "no_masquerade_port",
             Self::Malformed => "malformed",
             Self::NoConntrack => "no_conntrack",
+            Self::NoLocalBackend => "no_local_backend",
+            Self::SourceRange => "source_range",
+            Self::TupleInUse => "tuple_in_use",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The one table of Services and backends, and the one selection function, of every hook.
 //!
-//! `SERVICES` says which set of backends a front end has, `SLOTS` numbers the members of a set,
-//! `BACKENDS` says where a member is. A set is never changed in place: the agent writes the members of the
+//! `SERVICES` says which set of backends a front end has, and the front ends of one Service port share a set;
+//! `SLOTS` numbers the members of a set, `BACKENDS` says where a member is. A set is never changed in place: the agent writes the members of the
 //! next generation, then flips the Service to it in one map update, then removes the old generation. A
 //! program that read the Service just before the flip finds its old slots, or finds none and reads the
 //! Service once more.
@@ -12,7 +12,7 @@ use crate::Addr;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
-    /// The virtual address; all zero for a front end on any address of the node (NodePort).
+    /// The virtual address; `0.0.0.0` (in its v4-mapped form) or `::` for a front end on any address of the node (NodePort).
     pub addr: Addr,
     /// The port, network byte order.
     pub port: u16,
@@ -31,36 +31,67 @@ impl ServiceKey {
 }
 
 /// Value of `SERVICES`.
+///
+/// The slots of a set lie in one row: first those on this node that no other node's policy would choose, then those that
+/// both policies choose, then the rest. So both what a `Local` policy and what a `Cluster` policy may choose from is one
+/// stretch of them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Compact number of the front end, stable for its life; never zero.
+    /// Compact number of the set of backends, which all front ends of one Service port share; stable for its life; never
+    /// zero.
     pub id: u32,
     /// Which generation of slots is in force.
     pub generation: u32,
     /// How many slots that generation has; zero refuses new connections.
     pub count: u32,
-    /// How many of them, from slot 0, run on this node (for `internalTrafficPolicy: Local`).
+    /// How many of them, from slot 0, a `Local` policy may choose from.
     pub local_count: u32,
+    /// The first of those, up to the last slot, that a `Cluster` policy may choose from.
+    pub cluster_start: u32,
     /// ClientIP session affinity in seconds; zero for none.
     pub affinity_seconds: u32,
     /// Bits of [`flags`].
     pub flags: u32,
     /// Always zero.
-    pub reserved: [u32; 2],
+    pub reserved: u32,
 }
 
 /// Bits of [`Service::flags`].
 pub mod flags {
-    /// Only backends on this node may be chosen (`internalTrafficPolicy: Local`).
+    /// Only backends on this node may be chosen (`internalTrafficPolicy: Local` of a cluster address).
     pub const LOCAL_ONLY: u32 = 1;
+    /// Only backends on this node may be chosen for clients outside (`externalTrafficPolicy: Local`).
+    pub const LOCAL_FROM_OUTSIDE: u32 = 2;
+    /// Only clients in `RANGES` may connect (`loadBalancerSourceRanges`).
+    pub const RESTRICTED: u32 = 4;
+}
+
+/// Where a client is, as far as a policy asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A pod, or the node itself.
+    Inside,
+    /// Anywhere else.
+    Outside,
 }
 
 impl Service {
-    /// How many slots a new connection may choose from.
+    /// The slots that a new connection may choose from: the first, and how many.
     #[inline(always)]
-    pub const fn eligible(&self) -> u32 {
-        if self.flags & flags::LOCAL_ONLY != 0 { self.local_count } else { self.count }
+    pub const fn eligible(&self, origin: Origin) -> (u32, u32) {
+        if self.only_local(origin) {
+            (0, self.local_count)
+        } else {
+            (self.cluster_start, self.count.saturating_sub(self.cluster_start))
+        }
+    }
+
+    /// Whether a `Local` policy binds clients from there.
+    #[inline(always)]
+    pub const fn only_local(&self, origin: Origin) -> bool {
+        self.flags & flags::LOCAL_ONLY != 0
+            || matches!(origin, Origin::Outside) && self.flags & flags::LOCAL_FROM_OUTSIDE != 0
     }
 }
 
@@ -76,8 +107,8 @@ pub struct SlotKey {
     pub index: u32,
 }
 
-/// Value of `BACKENDS`, whose key is a compact number; a backend belongs to exactly one Service, so its
-/// presence says that the Service still sends there.
+/// Value of `BACKENDS`, whose key is a compact number; a backend belongs to exactly one set, so its presence says that
+/// the Service still sends there.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Backend {
@@ -97,6 +128,73 @@ pub struct Backend {
 pub mod backend_flags {
     /// The backend runs on this node.
     pub const LOCAL: u16 = 1;
+}
+
+/// Key of `AFFINITY`: one client of one Service port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AffinityKey {
+    /// Who asks: an address where packets are seen; at the socket, where none is known yet, the cookie of the client's
+    /// network namespace in the first two words and [`AffinityKey::NETNS`] in the last.
+    pub client: Addr,
+    /// [`Service::id`].
+    pub service: u32,
+}
+
+impl AffinityKey {
+    /// The last word of a client that is a network namespace: no IPv4 client has it, and an IPv6 one with these words
+    /// (`0:0:0:0:0:0` and one number) is none that the network carries.
+    pub const NETNS: u32 = u32::from_ne_bytes(*b"netn");
+
+    /// The client that is a network namespace.
+    #[inline(always)]
+    pub const fn netns(cookie: u64) -> Addr {
+        Addr { words: [cookie as u32, (cookie >> 32) as u32, 0, Self::NETNS] }
+    }
+}
+
+/// Value of `AFFINITY`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Number of the backend in `BACKENDS`.
+    pub backend: u32,
+    /// Seconds of `CLOCK_MONOTONIC` when a connection last went there.
+    pub last_seen: u32,
+}
+
+impl Affinity {
+    /// Whether a connection at `now` (seconds) still goes to the same backend.
+    #[inline(always)]
+    pub const fn holds(&self, seconds: u32, now: u32) -> bool {
+        seconds != 0 && (now <= self.last_seen || now - self.last_seen <= seconds)
+    }
+}
+
+/// Value of `NODE_ADDRS`, whose key is an address of this node itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddr {
+    /// Index of the interface that has it.
+    pub ifindex: u32,
+    /// Always zero.
+    pub reserved: u32,
+}
+
+/// The data of a key of `RANGES`: a network whose addresses may reach a restricted front end. The prefix length counts
+/// the 32 bits of the number, too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Range {
+    /// [`Service::id`].
+    pub service: u32,
+    /// The network's address.
+    pub addr: Addr,
+}
+
+impl Range {
+    /// The prefix length of a look-up.
+    pub const FULL: u32 = 32 + 128;
 }
 
 /// The selection function of every hook: a uniform choice of `0..count` from one random word.
@@ -135,9 +233,24 @@ mod tests {
     }
 
     #[test]
-    fn local_only_services_choose_from_their_local_prefix() {
-        let svc = Service { count: 5, local_count: 2, ..Service::default() };
-        assert_eq!(svc.eligible(), 5);
-        assert_eq!(Service { flags: flags::LOCAL_ONLY, ..svc }.eligible(), 2);
+    fn policies_choose_from_their_stretch() {
+        let svc = Service { count: 5, local_count: 2, cluster_start: 1, ..Service::default() };
+        let both = |flags| {
+            let svc = Service { flags, ..svc };
+            (svc.eligible(Origin::Inside), svc.eligible(Origin::Outside))
+        };
+        assert_eq!(both(0), ((1, 4), (1, 4)));
+        assert_eq!(both(flags::LOCAL_ONLY), ((0, 2), (0, 2)));
+        assert_eq!(both(flags::LOCAL_FROM_OUTSIDE), ((1, 4), (0, 2)));
+        let none = Service { cluster_start: 3, ..Service::default() };
+        assert_eq!(none.eligible(Origin::Inside), (3, 0), "a row that is half written chooses nothing");
+    }
+
+    #[test]
+    fn affinity_lasts_its_seconds_from_the_last_connection() {
+        let kept = Affinity { backend: 7, last_seen: 100 };
+        assert!(kept.holds(10, 110) && !kept.holds(10, 111));
+        assert!(kept.holds(10, 99), "a clock that is read on another processor is a little behind");
+        assert!(!kept.holds(0, 100));
     }
 }

@@ -3,12 +3,11 @@
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use skep_abi::{Frontend, ServiceKey, SocketKey, StickyBackend, proto};
+use skep_abi::{Frontend, SocketKey, StickyBackend, proto};
 
-use crate::balance::{self, Choice};
 use crate::maps::{TCP_PEERS, UDP_REVERSE, UDP_STICKY};
 use crate::record;
-use crate::sock::{self, ALLOW, Family};
+use crate::sock::{self, ALLOW, Family, Verdict};
 
 /// TCP and UDP over IPv4.
 #[cgroup_sock_addr(connect4)]
@@ -27,13 +26,13 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let Some(protocol) = sock::protocol(ctx) else { return ALLOW };
     let (addr, port) = sock::read(ctx, family);
     record!(ctx, "connect: protocol {} port {}", protocol, u16::from_be(port));
-    let chosen = match balance::choose(&ServiceKey::new(addr, port, protocol)) {
-        Choice::NotAService => return ALLOW,
-        Choice::NoBackend => {
+    let chosen = match sock::choose(ctx, addr, port, protocol) {
+        Verdict::LeaveAlone => return ALLOW,
+        Verdict::Refuse => {
             record!(ctx, "connect: no backend");
             return sock::refuse();
         }
-        Choice::Backend(chosen) => chosen,
+        Verdict::To(chosen) => chosen,
     };
     let backend = &chosen.backend;
     let cookie = sock::cookie(ctx);

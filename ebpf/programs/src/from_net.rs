@@ -1,18 +1,19 @@
-//! Packets that come in by the uplink: answers to masqueraded connections get their pod's address back.
+//! Packets that come in by the uplink: answers to masqueraded connections get their pod's address back, and what is for a
+//! Service (a node port, an external address) goes to a backend.
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use skep_abi::packet::{
-    ICMP_PARAMETER, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, IP_CHECK, IP_SRC, Ipv4Header, L4Start, Tuple,
-};
+use skep_abi::packet::is_unicast_host;
 use skep_abi::pod::DIR_RX;
-use skep_abi::{Config, CtEntry, CtKind, DropReason, proto};
+use skep_abi::service::Origin;
+use skep_abi::{Config, CtEntry, CtKind, DropReason, config::flags};
 
 use crate::maps::{CONNTRACK, config};
+use crate::reject::reject;
 use crate::rewrite::{self, End};
 use crate::skb::{self, DROP, NEXT, Packet};
-use crate::{count, masquerade, record};
+use crate::{count, icmp_error, masquerade, record, translate};
 
 /// Ingress of the uplink.
 #[classifier]
@@ -24,8 +25,8 @@ fn skep_from_net(ctx: TcContext) -> i32 {
         return NEXT;
     }
     let Some(ip) = skb::ipv4(&ctx, l3) else { return NEXT };
-    let to_pod = config.cluster_cidr.contains(ip.dst) && !config.cluster_cidr.contains(ip.src);
-    if !to_pod && ip.dst != config.node_addr {
+    let to_pod = config.cluster_cidr.contains(ip.dst);
+    if to_pod && config.cluster_cidr.contains(ip.src) || !is_unicast_host(ip.dst) {
         return NEXT;
     }
     // A packet that cannot be read is the stack's to refuse.
@@ -39,7 +40,7 @@ fn skep_from_net(ctx: TcContext) -> i32 {
         Err(reason) => {
             count::dropped(skb::ifindex(&ctx), DIR_RX, reason, skb::len(&ctx));
             record!(&ctx, "from_net: dropped, reason {}", reason as u8);
-            DROP
+            if reason == DropReason::NoBackend { reject(&ctx, l3) } else { DROP }
         }
     }
 }
@@ -47,7 +48,7 @@ fn skep_from_net(ctx: TcContext) -> i32 {
 /// A connection that the outside opens to a pod's own address: its answers must keep that address.
 #[inline(always)]
 fn direct(packet: &Packet) {
-    let Some(tuple) = &packet.tuple else { return };
+    let Some(tuple) = packet.tuple() else { return };
     let key = tuple.reply_key(CtKind::Direct);
     let now = skb::now();
     match CONNTRACK.get_ptr_mut(key) {
@@ -63,54 +64,24 @@ fn direct(packet: &Packet) {
 #[inline(always)]
 fn enter(ctx: &TcContext, config: &Config, packet: &Packet) -> Result<(), DropReason> {
     let ip = &packet.ip;
-    let Some(tuple) = &packet.tuple else {
-        if ip.is_later_fragment() {
-            if let Some(pod) = masquerade::fragment(ip.src, ip.dst, ip.id, ip.proto) {
-                rewrite::address(ctx, packet.l3, End::Destination, ip.dst, pod)
-                    .map_err(|_| DropReason::Malformed)?;
+    match packet.tuple() {
+        Some(tuple) if ip.dst == config.node_addr && masquerade::is_port(config, tuple.dport) => {
+            let now = skb::now();
+            if let Some((pod, port)) = masquerade::answer(tuple, packet.tcp_flags, now) {
+                if ip.has_more_fragments() {
+                    masquerade::remember_fragment(ip, End::Destination, pod, now);
+                }
+                return rewrite::end(ctx, packet, tuple, End::Destination, pod, port)
+                    .map_err(|_| DropReason::Malformed);
             }
-        } else if ip.proto == proto::ICMP {
-            error_about(ctx, config, packet).map_err(|_| DropReason::Malformed)?;
         }
-        return Ok(());
-    };
-    let port = u16::from_be(tuple.dport);
-    if port < config.masquerade_port_min || port > config.masquerade_port_max {
-        return Ok(());
+        None if icmp_error::inward(ctx, packet, CtKind::MasqueradeReply).unpack()? != 0 => return Ok(()),
+        _ => {}
     }
-    let now = skb::now();
-    let Some((pod, pod_port)) = masquerade::answer(tuple, packet.tcp_flags, now) else { return Ok(()) };
-    if ip.has_more_fragments() {
-        masquerade::remember_fragment(ip.src, ip.dst, ip.id, ip.proto, pod, now);
-    }
-    rewrite::end(ctx, packet, tuple, End::Destination, pod, pod_port).map_err(|_| DropReason::Malformed)
-}
-
-/// An ICMP error about a masqueraded packet (path MTU, unreachable): it and the header it quotes get the pod's
-/// address and port back. An error about anything else stays as it is.
-#[inline(always)]
-fn error_about(ctx: &TcContext, config: &Config, packet: &Packet) -> Result<(), i64> {
-    let kind = ctx.load::<u8>(packet.l4 as usize)?;
-    if kind != ICMP_UNREACHABLE && kind != ICMP_TIME_EXCEEDED && kind != ICMP_PARAMETER {
+    if config.flags & flags::PER_PACKET_SERVICES == 0 {
         return Ok(());
     }
-    let inner = packet.l4 + 8;
-    let Ok(quoted) = ctx.load::<Ipv4Header>(inner as usize) else { return Ok(()) };
-    let Some(header) = quoted.header_len() else { return Ok(()) };
-    if quoted.src != config.node_addr || quoted.is_later_fragment() {
-        return Ok(());
-    }
-    let inner_l4 = inner + header;
-    let Ok(start) = ctx.load::<L4Start>(inner_l4 as usize) else { return Ok(()) };
-    let Some(sent) = Tuple::of(&quoted, &start) else { return Ok(()) };
-    let key = sent.reply_key(CtKind::MasqueradeReply);
-    // SAFETY: a torn reading misdirects one error message.
-    let Some(entry) = (unsafe { CONNTRACK.get(key) }) else { return Ok(()) };
-    let (Some(pod), port) = (entry.addr.as_v4(), entry.port) else { return Ok(()) };
-    // The quoted header's own checksum makes up for its new address, so the message's checksum sees the port only.
-    ctx.l3_csum_replace((inner + IP_CHECK) as usize, u64::from(quoted.src), u64::from(pod), 4)?;
-    ctx.store((inner + IP_SRC) as usize, &pod, 0)?;
-    ctx.store((inner_l4 + sent.sport_offset()) as usize, &port, 0)?;
-    ctx.l4_csum_replace((packet.l4 + 2) as usize, u64::from(sent.sport), u64::from(port), 2)?;
-    rewrite::address(ctx, packet.l3, End::Destination, packet.ip.dst, pod)
+    let inside = config.cluster_cidr.contains(ip.src);
+    let origin = if inside { Origin::Inside } else { Origin::Outside };
+    translate::to_backend(ctx, packet, origin).unpack().map(|_| ())
 }

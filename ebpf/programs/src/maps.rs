@@ -3,10 +3,11 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuHashMap};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap};
 use skep_abi::{
-    Addr, Backend, Config, CtEntry, CtKey, DropCount, DropKey, Frontend, LocalEndpoint, Meta, PodRecord,
-    Service, ServiceKey, SlotKey, SocketKey, StickyBackend, Traffic, limits,
+    Addr, Affinity, AffinityKey, Backend, Config, CtEntry, CtKey, DropCount, DropKey, Frontend,
+    LocalEndpoint, Meta, NodeAddr, PodRecord, Range, Service, ServiceKey, SlotKey, SocketKey, StickyBackend,
+    Traffic, limits,
 };
 
 /// Whether `bpf_set_retval` may be called from address hooks (Linux 6.1); the loader probes and sets it. The
@@ -36,6 +37,17 @@ pub(crate) static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(limit
 #[map]
 pub(crate) static BACKENDS: HashMap<u32, Backend> =
     HashMap::with_max_entries(limits::BACKENDS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static NODE_ADDRS: HashMap<Addr, NodeAddr> =
+    HashMap::with_max_entries(limits::NODE_ADDRS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static RANGES: LpmTrie<Range, u8> = LpmTrie::with_max_entries(limits::RANGES, 0);
+
+#[map]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> =
+    LruHashMap::with_max_entries(limits::AFFINITY, 0);
 
 #[map]
 pub(crate) static UDP_REVERSE: LruHashMap<SocketKey, Frontend> =

@@ -4,12 +4,12 @@
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use skep_abi::{Frontend, ServiceKey, SocketKey, StickyBackend, proto};
+use skep_abi::{Frontend, SocketKey, StickyBackend, proto};
 
-use crate::balance::{self, Choice};
+use crate::balance;
 use crate::maps::{UDP_REVERSE, UDP_STICKY};
 use crate::record;
-use crate::sock::{self, ALLOW, Family};
+use crate::sock::{self, ALLOW, Family, Verdict};
 
 /// UDP over IPv4, also from dual-stack sockets.
 #[cgroup_sock_addr(sendmsg4)]
@@ -35,13 +35,13 @@ fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let chosen = match kept {
         Some(chosen) => chosen,
         None => {
-            let chosen = match balance::choose(&ServiceKey::new(addr, port, proto::UDP)) {
-                Choice::NotAService => return ALLOW,
-                Choice::NoBackend => {
+            let chosen = match sock::choose(ctx, addr, port, proto::UDP) {
+                Verdict::LeaveAlone => return ALLOW,
+                Verdict::Refuse => {
                     record!(ctx, "sendmsg: no backend");
                     return sock::refuse();
                 }
-                Choice::Backend(chosen) => chosen,
+                Verdict::To(chosen) => chosen,
             };
             let sticky = StickyBackend { backend: chosen.id, service: chosen.backend.service };
             let _ = UDP_STICKY.insert(sticky_key, sticky, u64::from(BPF_ANY));

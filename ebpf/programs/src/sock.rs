@@ -2,10 +2,13 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock_addr;
-use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_set_retval};
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::programs::SockAddrContext;
-use skep_abi::{Addr, DropReason, proto};
+use skep_abi::packet::is_loopback;
+use skep_abi::service::Origin;
+use skep_abi::{Addr, AffinityKey, DropReason, proto};
 
+use crate::balance::{self, Choice, Chosen};
 use crate::{count, maps};
 
 /// Answer of a hook: the call goes on.
@@ -82,6 +85,79 @@ pub(crate) fn protocol(ctx: &SockAddrContext) -> Option<u8> {
 pub(crate) fn cookie(ctx: &SockAddrContext) -> u64 {
     // SAFETY: the helper takes the context.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// The cookie of the socket's network namespace.
+#[inline(always)]
+fn netns(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the helper takes the context.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
+}
+
+/// A socket that asks.
+struct Socket<'a> {
+    ctx: &'a SockAddrContext,
+    /// Whether it is in the node's own network namespace.
+    of_node: bool,
+}
+
+impl balance::Client for Socket<'_> {
+    #[inline(always)]
+    fn origin(&self) -> Origin {
+        Origin::Inside
+    }
+
+    #[inline(always)]
+    fn key(&self) -> Addr {
+        AffinityKey::netns(netns(self.ctx))
+    }
+
+    /// A pod's address is not in the call: its packets are looked at instead.
+    #[inline(always)]
+    fn addr(&self) -> Option<Addr> {
+        match (maps::config(), self.of_node) {
+            (Some(config), true) => Some(Addr::v4(config.node_addr)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn is_node(&self, addr: &Addr) -> bool {
+        if let Some(word) = addr.as_v4()
+            && is_loopback(word)
+        {
+            return self.of_node;
+        }
+        // SAFETY: BPF_F_NO_PREALLOC: an element is freed only after a grace period.
+        unsafe { maps::NODE_ADDRS.get(addr) }.is_some()
+    }
+}
+
+/// What becomes of a call.
+pub(crate) enum Verdict {
+    /// It goes on as it is.
+    LeaveAlone,
+    /// It fails.
+    Refuse,
+    /// It goes to a backend.
+    To(Chosen),
+}
+
+/// Chooses a backend for a call. Where a Service would have a packet dropped, the call goes on, and the packet is met on
+/// its way; a pod's loopback addresses are its own.
+#[inline(always)]
+pub(crate) fn choose(ctx: &SockAddrContext, addr: Addr, port: u16, protocol: u8) -> Verdict {
+    let own = maps::config().map_or(0, |config| config.netns_cookie);
+    let loopback = addr.as_v4().is_some_and(is_loopback);
+    let of_node = own != 0 && netns(ctx) == own;
+    if loopback && !of_node {
+        return Verdict::LeaveAlone;
+    }
+    match balance::choose(addr, port, protocol, &Socket { ctx, of_node }) {
+        Choice::Backend(chosen) => Verdict::To(chosen),
+        Choice::NoBackend => Verdict::Refuse,
+        Choice::NotAService | Choice::NoLocalBackend | Choice::OutOfRange => Verdict::LeaveAlone,
+    }
 }
 
 /// `ECONNREFUSED` (the same on every Linux architecture but MIPS and Alpha, Parisc and SPARC).

@@ -1,16 +1,17 @@
-//! Packets that leave by the uplink: those of pods to places outside the cluster get the node's address.
+//! Packets that leave by the uplink: answers of Services get the address back that was asked, those of pods to places
+//! outside the cluster the node's address, and those from outside to backends on other nodes as well, so that the answer
+//! comes back here.
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use skep_abi::packet::{ICMP_ECHO_REPLY, is_unicast_host};
+use skep_abi::packet::{ICMP_ECHO_REPLY, Tuple, is_unicast_host};
 use skep_abi::pod::DIR_TX;
-use skep_abi::{Config, CtKind, DropReason, proto};
+use skep_abi::{Addr, Config, CtKind, DropReason, ServiceKey, proto};
 
-use crate::maps::{CONNTRACK, config};
-use crate::masquerade::{self, Failure};
+use crate::maps::{CONNTRACK, SERVICES, config};
 use crate::rewrite::{self, End};
 use crate::skb::{self, DROP, NEXT, Packet};
-use crate::{count, record};
+use crate::{count, icmp_error, masquerade, record, translate};
 
 /// Egress of the uplink.
 #[classifier]
@@ -22,13 +23,14 @@ fn skep_to_net(ctx: TcContext) -> i32 {
         return NEXT;
     }
     let Some(ip) = skb::ipv4(&ctx, l3) else { return NEXT };
-    let leaves = config.cluster_cidr.contains(ip.src) && !config.cluster_cidr.contains(ip.dst);
-    if !leaves || !is_unicast_host(ip.dst) {
+    let of_pod = config.cluster_cidr.contains(ip.src);
+    if of_pod && config.cluster_cidr.contains(ip.dst) || !is_unicast_host(ip.dst) {
         return NEXT;
     }
     let verdict = match skb::packet(&ctx, l3, ip) {
-        Some(packet) => leave(&ctx, config, &packet),
-        None => Err(DropReason::Malformed),
+        Some(packet) => leave(&ctx, config, &packet, of_pod),
+        None if of_pod => Err(DropReason::Malformed),
+        None => Ok(()),
     };
     match verdict {
         Ok(()) => NEXT,
@@ -41,39 +43,58 @@ fn skep_to_net(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn leave(ctx: &TcContext, config: &Config, packet: &Packet) -> Result<(), DropReason> {
+fn leave(ctx: &TcContext, config: &Config, packet: &Packet, of_pod: bool) -> Result<(), DropReason> {
     let ip = &packet.ip;
-    let Some(tuple) = &packet.tuple else {
-        if ip.is_later_fragment() {
+    if translate::from_backend(ctx, packet)? {
+        return Ok(());
+    }
+    let Some(tuple) = packet.tuple() else {
+        if !ip.is_later_fragment() {
+            icmp_error::outward(ctx, packet, CtKind::Masquerade).unpack()?;
+        } else if of_pod {
             // Where the first fragment has not been seen, it is yet to come, or left by another way.
-            let new = masquerade::fragment(ip.src, ip.dst, ip.id, ip.proto).unwrap_or(config.node_addr);
-            if new != 0 {
-                rewrite::address(ctx, packet.l3, End::Source, ip.src, new)
-                    .map_err(|_| DropReason::Malformed)?;
-            }
+            rewrite::address(ctx, packet.l3, End::Source, ip.src, config.node_addr)
+                .map_err(|_| DropReason::Malformed)?;
         }
         // Other protocols have no port to tell connections apart by: they leave as they are.
         return Ok(());
     };
-    if tuple.proto == proto::ICMP && tuple.icmp_type == ICMP_ECHO_REPLY {
-        return Ok(());
-    }
-    let now = skb::now();
-    if let Some(entry) = CONNTRACK.get_ptr_mut(tuple.key(CtKind::Direct)) {
-        // SAFETY: a time may be written by both directions, and either is right.
-        unsafe { (*entry).last_seen = now };
-        if ip.has_more_fragments() {
-            masquerade::remember_fragment(ip.src, ip.dst, ip.id, ip.proto, 0, now);
+    if of_pod {
+        if tuple.proto == proto::ICMP && tuple.icmp_type == ICMP_ECHO_REPLY {
+            return Ok(());
         }
+        if is_direct(packet, tuple) {
+            return Ok(());
+        }
+    } else if config.service_cidr.contains(ip.dst) {
+        return stays(tuple);
+    } else if ip.src == config.node_addr || !translate::was_sent_to_backend(tuple) {
         return Ok(());
     }
-    let port = match masquerade::port_for(config, tuple, packet.tcp_flags, now) {
-        Ok(port) => port,
-        Err(Failure::NoPort) => return Err(DropReason::NoPort),
-        Err(Failure::NoConntrack) => return Err(DropReason::NoConntrack),
-    };
-    if ip.has_more_fragments() {
-        masquerade::remember_fragment(ip.src, ip.dst, ip.id, ip.proto, config.node_addr, now);
+    masquerade::leave(ctx, config, packet)
+}
+
+/// What is for a Service's own address and was not translated is not for the network: it has nowhere to go there.
+#[inline(always)]
+fn stays(tuple: &Tuple) -> Result<(), DropReason> {
+    let key = ServiceKey::new(Addr::v4(tuple.dst), tuple.dport, tuple.proto);
+    // SAFETY: nothing of the value is read.
+    match unsafe { SERVICES.get(key) } {
+        Some(_) => Err(DropReason::NoLocalBackend),
+        None => Ok(()),
     }
-    rewrite::end(ctx, packet, tuple, End::Source, config.node_addr, port).map_err(|_| DropReason::Malformed)
+}
+
+/// Whether the connection was opened from outside to the pod's own address.
+#[inline(always)]
+fn is_direct(packet: &Packet, tuple: &Tuple) -> bool {
+    let Some(entry) = CONNTRACK.get_ptr_mut(tuple.key(CtKind::Direct)) else { return false };
+    let now = skb::now();
+    // SAFETY: a time may be written by both directions, and either is right.
+    unsafe { (*entry).last_seen = now };
+    let ip = &packet.ip;
+    if ip.has_more_fragments() {
+        masquerade::remember_fragment(ip, End::Source, 0, now);
+    }
+    true
 }

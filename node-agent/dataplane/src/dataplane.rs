@@ -12,8 +12,9 @@ use crate::maps::Maps;
 use crate::model::ServiceView;
 use crate::pins::{Pins, node_dir};
 use crate::report::{AttachedPod, Counters, OpenReport, PodAttachment, Status, SyncReport};
-use crate::tables::{Allocator, Tables, Write, plan, reclaim, rows};
-use crate::{load, pods, status};
+use crate::rows::sets;
+use crate::tables::{Allocator, Tables, Write, plan, reclaim};
+use crate::{load, net, pods, status};
 
 /// The eBPF dataplane of one node. Dropping it detaches nothing: traffic goes on.
 #[derive(Debug)]
@@ -69,15 +70,15 @@ impl Dataplane {
     /// # Errors
     /// When a map is full or cannot be written; front ends not yet switched keep their former backends.
     pub fn sync_services(&self, view: &ServiceView) -> Result<SyncReport> {
-        let (rows, conflicts) = rows(view);
+        let (sets, conflicts) = sets(view);
         let inner = &mut *self.inner.lock();
         let mut writes = 0;
-        let planned = plan(&inner.tables, &rows, &mut inner.ids);
+        let planned = plan(&inner.tables, &sets, &mut inner.ids);
         if let Err(error) = inner.write_all(&planned, &mut writes) {
             // A map may be full of what is to go: make room, and try once more.
             tracing::warn!(%error, "the Service tables took not all; what nobody names is removed first");
-            inner.write_all(&reclaim(&inner.tables, &rows), &mut writes)?;
-            let planned = plan(&inner.tables, &rows, &mut inner.ids);
+            inner.write_all(&reclaim(&inner.tables, &sets), &mut writes)?;
+            let planned = plan(&inner.tables, &sets, &mut inner.ids);
             inner.write_all(&planned, &mut writes)?;
         }
         Ok(SyncReport {
@@ -86,6 +87,16 @@ impl Dataplane {
             writes,
             conflicts,
         })
+    }
+
+    /// Tells the programs which addresses are the node's own, as its interfaces have them now; says how many writes that
+    /// took.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub fn sync_addresses(&self) -> Result<usize> {
+        let wanted = net::node_addresses()?;
+        self.inner.lock().maps.sync_node_addrs(&wanted)
     }
 
     /// Attaches the programs to a pod's interface and makes its addresses reachable; true if it was attached

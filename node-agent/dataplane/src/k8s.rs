@@ -13,10 +13,12 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::model::{Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
+use crate::model::{Endpoint, Hint, Network, PortSpec, Protocol, ServiceSpec, ServiceView};
 
 /// The label by which a slice names its Service (discovery/v1 `LabelServiceName`).
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// The label of Services that another proxy serves (well-known labels of the API).
+const OTHER_PROXY_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// The timeout of ClientIP affinity when none is given (core/v1 `DefaultClientIPServiceAffinitySeconds`).
 const AFFINITY_SECONDS: u32 = 10_800;
 
@@ -38,6 +40,26 @@ pub struct Service {
     /// Whose Service it is.
     pub metadata: Metadata,
     spec: ServiceFields,
+    status: ServiceStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ServiceStatus {
+    load_balancer: LoadBalancer,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct LoadBalancer {
+    ingress: Option<Vec<Ingress>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Ingress {
+    ip: Option<String>,
+    ip_mode: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -52,6 +74,11 @@ struct ServiceFields {
     session_affinity: Option<String>,
     session_affinity_config: Option<AffinityConfig>,
     internal_traffic_policy: Option<String>,
+    external_traffic_policy: Option<String>,
+    #[serde(rename = "externalIPs")]
+    external_ips: Option<Vec<String>>,
+    load_balancer_source_ranges: Option<Vec<String>>,
+    health_check_node_port: Option<i32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -78,6 +105,9 @@ pub struct Port {
     pub protocol: Option<String>,
     /// Port number.
     pub port: Option<i32>,
+    /// For a Service, the port on every node; absent or zero if there is none.
+    #[serde(rename = "nodePort")]
+    node_port: Option<i32>,
 }
 
 /// What is read of an EndpointSlice (discovery/v1).
@@ -97,6 +127,20 @@ struct SliceEndpoint {
     addresses: Option<Vec<String>>,
     conditions: Option<Conditions>,
     node_name: Option<String>,
+    hints: Option<Hints>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Hints {
+    for_zones: Option<Vec<Named>>,
+    for_nodes: Option<Vec<Named>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -115,6 +159,19 @@ impl Port {
     fn number(&self) -> Option<u16> {
         self.port.and_then(|p| u16::try_from(p).ok())
     }
+
+    fn node_port(&self) -> Option<u16> {
+        self.node_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0)
+    }
+}
+
+/// Where the view is taken from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Name of the node.
+    pub node: &'a str,
+    /// The node's zone (label `topology.kubernetes.io/zone`); empty if it has none.
+    pub zone: &'a str,
 }
 
 impl Service {
@@ -131,19 +188,35 @@ impl Service {
         all
     }
 
+    /// The addresses of its load balancer that packets carry when they reach a node; those of mode `Proxy` are not.
+    fn load_balancer_ips(&self) -> Vec<IpAddr> {
+        let ingress = self.status.load_balancer.ingress.iter().flatten();
+        let vips = ingress.filter(|i| i.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"));
+        addresses(vips.filter_map(|i| i.ip.as_ref()))
+    }
+
+    /// Who may reach those addresses. A network that holds everybody says the same as none, for its family.
+    fn source_ranges(&self) -> Vec<Network> {
+        let listed = self.spec.load_balancer_source_ranges.iter().flatten();
+        let all: Vec<Network> = listed.filter_map(|text| Network::parse(text)).collect();
+        let open = |family: bool| all.iter().any(|n| n.prefix == 0 && n.addr.is_ipv4() == family);
+        let (v4, v6) = (open(true), open(false));
+        all.into_iter().filter(|n| if n.addr.is_ipv4() { !v4 } else { !v6 }).collect()
+    }
+
     /// Its ports.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.spec.ports.iter().flatten()
     }
 }
 
-/// The view that these objects make, seen from the node named `node`. Objects that carry no virtual address
-/// (headless, `ExternalName`) and values that cannot be read are left out: the API server refuses to store
-/// such values, and one bad object must not hold up the others.
+/// The view that these objects make, seen from a node. Objects that carry no virtual address (headless, `ExternalName`),
+/// those that are another proxy's, and values that cannot be read are left out: the API server refuses to store such
+/// values, and one bad object must not hold up the others.
 pub fn view<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
-    node: &str,
+    place: Place<'_>,
 ) -> ServiceView {
     let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in slices {
@@ -153,14 +226,15 @@ pub fn view<'a>(
     }
     let services = services.into_iter().filter_map(|service| {
         let key = (service.metadata.namespace.as_str(), service.metadata.name.as_str());
-        spec(service, by_service.get(&key).map_or(&[][..], Vec::as_slice), node)
+        spec(service, by_service.get(&key).map_or(&[][..], Vec::as_slice), place)
     });
-    ServiceView { services: services.collect() }
+    ServiceView { services: services.collect(), ..ServiceView::default() }
 }
 
-fn spec(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option<ServiceSpec> {
+fn spec(service: &Service, slices: &[&EndpointSlice], place: Place<'_>) -> Option<ServiceSpec> {
     let cluster_ips = service.addresses();
-    if cluster_ips.is_empty() {
+    let labels = service.metadata.labels.as_ref();
+    if cluster_ips.is_empty() || labels.is_some_and(|l| l.contains_key(OTHER_PROXY_LABEL)) {
         return None;
     }
     let spec = &service.spec;
@@ -168,17 +242,34 @@ fn spec(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option<Serv
         let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
         config.and_then(|c| c.timeout_seconds).and_then(|s| u32::try_from(s).ok()).unwrap_or(AFFINITY_SECONDS)
     });
+    let external_ips = addresses(spec.external_ips.iter().flatten());
+    let balanced = spec.r#type.as_deref() == Some("LoadBalancer");
+    let reached_from_outside =
+        balanced || spec.r#type.as_deref() == Some("NodePort") || !external_ips.is_empty();
+    let external_local = reached_from_outside && spec.external_traffic_policy.as_deref() == Some("Local");
     Some(ServiceSpec {
         namespace: service.metadata.namespace.clone(),
         name: service.metadata.name.clone(),
         cluster_ips,
-        ports: service.ports().filter_map(|p| port(p, slices, node)).collect(),
+        external_ips,
+        load_balancer_ips: service.load_balancer_ips(),
+        source_ranges: service.source_ranges(),
+        ports: service.ports().filter_map(|p| port(p, slices, place)).collect(),
         affinity_seconds,
-        local_only: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        external_local,
+        health_check_port: spec
+            .health_check_node_port
+            .and_then(|p| u16::try_from(p).ok())
+            .filter(|p| *p != 0 && balanced && external_local),
     })
 }
 
-fn port(port: &Port, slices: &[&EndpointSlice], node: &str) -> Option<PortSpec> {
+fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
+    texts.filter_map(|ip| ip.parse().ok()).collect()
+}
+
+fn port(port: &Port, slices: &[&EndpointSlice], place: Place<'_>) -> Option<PortSpec> {
     let protocol = Protocol::from_api(port.protocol.as_deref())?;
     let number = port.number()?;
     let mut found: BTreeMap<(IpAddr, u16), Endpoint> = BTreeMap::new();
@@ -187,7 +278,7 @@ fn port(port: &Port, slices: &[&EndpointSlice], node: &str) -> Option<PortSpec> 
             p.name() == port.name() && Protocol::from_api(p.protocol.as_deref()) == Some(protocol)
         };
         for target in slice.ports.iter().flatten().filter(same).filter_map(Port::number) {
-            for one in slice.endpoints.iter().flatten().filter_map(|e| endpoint(e, target, node)) {
+            for one in slice.endpoints.iter().flatten().filter_map(|e| endpoint(e, target, place)) {
                 let known = found.entry((one.addr, one.port)).or_insert_with(|| one.clone());
                 if one.ready && !known.ready {
                     *known = one;
@@ -197,12 +288,13 @@ fn port(port: &Port, slices: &[&EndpointSlice], node: &str) -> Option<PortSpec> 
     }
     let mut endpoints: Vec<Endpoint> = found.into_values().collect();
     endpoints.sort();
-    Some(PortSpec { name: port.name().to_owned(), protocol, port: number, endpoints })
+    let node_port = port.node_port();
+    Some(PortSpec { name: port.name().to_owned(), protocol, port: number, node_port, endpoints })
 }
 
 /// The first address of an endpoint; the API says that consumers use no other (discovery/v1
 /// `Endpoint.addresses`).
-fn endpoint(endpoint: &SliceEndpoint, port: u16, node: &str) -> Option<Endpoint> {
+fn endpoint(endpoint: &SliceEndpoint, port: u16, place: Place<'_>) -> Option<Endpoint> {
     let addr = endpoint.addresses.as_ref()?.first()?.parse().ok()?;
     let conditions = endpoint.conditions.as_ref();
     let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
@@ -212,137 +304,21 @@ fn endpoint(endpoint: &SliceEndpoint, port: u16, node: &str) -> Option<Endpoint>
         ready,
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
-        local: endpoint.node_name.as_deref() == Some(node),
+        local: endpoint.node_name.as_deref() == Some(place.node),
+        node_hint: hint(endpoint, |hints| hints.for_nodes.as_ref(), place.node),
+        zone_hint: hint(endpoint, |hints| hints.for_zones.as_ref(), place.zone),
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn service(spec: Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "web"}, "spec": spec})).unwrap()
-    }
-
-    fn slice(ports: Value, endpoints: Value) -> EndpointSlice {
-        serde_json::from_value(json!({
-            "metadata": {"namespace": "ns", "name": "web-a", "labels": {SERVICE_NAME_LABEL: "web"}},
-            "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
-        }))
-        .unwrap()
-    }
-
-    fn only(ports: Value) -> Service {
-        service(json!({"clusterIPs": ["10.96.0.5"], "ports": ports}))
-    }
-
-    fn first(service: &Service, slices: &[EndpointSlice]) -> Vec<Endpoint> {
-        view([service], slices, "n1").services[0].ports[0].endpoints.clone()
-    }
-
-    #[test]
-    fn slices_meet_their_service_port_by_name_and_protocol() {
-        let svc =
-            only(json!([{"name": "http", "port": 80}, {"name": "admin", "protocol": "TCP", "port": 81}]));
-        let slices = [
-            slice(
-                json!([{"name": "http", "port": 53, "protocol": "UDP"}, {"name": "http", "port": 8080},
-                       {"name": "admin", "port": 9090, "protocol": "TCP"}]),
-                json!([{"addresses": ["10.244.0.1"], "conditions": {"ready": true}, "nodeName": "n1"}]),
-            ),
-            slice(
-                json!([{"name": "http", "port": 8081}]),
-                json!([{"addresses": ["10.244.1.1"], "conditions": {}, "nodeName": "n2"}]),
-            ),
-        ];
-        let view = view([&svc], &slices, "n1");
-        let ports = &view.services[0].ports;
-        let places = |i: usize| -> Vec<(String, u16, bool, bool)> {
-            let list = ports[i].endpoints.iter();
-            list.map(|e| (e.addr.to_string(), e.port, e.ready, e.local)).collect()
-        };
-        assert_eq!(
-            places(0),
-            [("10.244.0.1".to_owned(), 8080, true, true), ("10.244.1.1".to_owned(), 8081, true, false)]
-        );
-        assert_eq!(places(1), [("10.244.0.1".to_owned(), 9090, true, true)]);
-    }
-
-    #[test]
-    fn conditions_have_their_defaults() {
-        let svc = only(json!([{"port": 80}]));
-        let with = |conditions: Value| {
-            let endpoints = json!([{"addresses": ["10.244.0.1"], "conditions": conditions}]);
-            let e = first(&svc, &[slice(json!([{"name": "", "port": 1}]), endpoints)])[0].clone();
-            (e.ready, e.serving, e.terminating, e.local)
-        };
-        assert_eq!(with(json!({"ready": false})), (false, false, false, false));
-        assert_eq!(with(Value::Null), (true, true, false, false));
-        let ending = json!({"ready": false, "serving": true, "terminating": true});
-        assert_eq!(with(ending), (false, true, true, false));
-    }
-
-    #[test]
-    fn an_endpoint_in_two_slices_is_ready_when_it_is_in_one() {
-        let svc = only(json!([{"port": 80}]));
-        let with = |ready: bool| {
-            let endpoints = json!([{"addresses": ["10.244.0.1"], "conditions": {"ready": ready}}]);
-            slice(json!([{"port": 1}]), endpoints)
-        };
-        for order in [[with(true), with(false)], [with(false), with(true)]] {
-            let got = first(&svc, &order);
-            assert_eq!(got.len(), 1);
-            assert!(got[0].ready);
-        }
-    }
-
-    #[test]
-    fn names_are_no_addresses() {
-        let svc = only(json!([{"port": 80}]));
-        let mut s = slice(json!([{"port": 1}]), json!([{"addresses": ["10.244.0.1"]}]));
-        assert_eq!(first(&svc, &[s.clone()]).len(), 1);
-        s.address_type = Some("FQDN".into());
-        assert!(first(&svc, &[s]).is_empty());
-    }
-
-    #[test]
-    fn headless_and_external_services_have_no_row() {
-        for spec in [
-            json!({"clusterIPs": ["None"], "clusterIP": "None", "ports": [{"port": 80}]}),
-            json!({"clusterIP": "None"}),
-            json!({"type": "ExternalName", "clusterIP": "10.96.0.5"}),
-            json!({"type": "ExternalName", "clusterIPs": ["10.96.0.5"]}),
-        ] {
-            assert!(view([&service(spec.clone())], [], "n1").services.is_empty(), "{spec}");
-        }
-        let single = service(json!({"clusterIP": "10.96.0.5"}));
-        assert_eq!(view([&single], [], "n1").services[0].cluster_ips, single.addresses());
-    }
-
-    #[test]
-    fn a_port_out_of_range_leaves_the_others() {
-        let svc = only(json!([{"name": "a", "port": 70000}, {"name": "b", "port": 80}]));
-        let view = view([&svc], [], "n1");
-        assert_eq!(view.services[0].ports.iter().map(|p| p.port).collect::<Vec<_>>(), [80]);
-    }
-
-    #[test]
-    fn a_slice_of_another_namespace_is_anothers() {
-        let svc = only(json!([{"port": 80}]));
-        let mut s = slice(json!([{"port": 1}]), json!([{"addresses": ["10.244.0.1"]}]));
-        s.metadata.namespace = "elsewhere".into();
-        assert!(first(&svc, &[s]).is_empty());
-    }
-
-    #[test]
-    fn affinity_has_the_apis_default_timeout() {
-        let affinity = |config: Value| {
-            let svc = service(json!({"clusterIP": "10.96.0.5", "sessionAffinity": "ClientIP",
-                "sessionAffinityConfig": config}));
-            view([&svc], [], "n1").services[0].affinity_seconds
-        };
-        assert_eq!(affinity(Value::Null), Some(10_800));
-        assert_eq!(affinity(json!({"clientIP": {"timeoutSeconds": 7}})), Some(7));
+/// Whether an endpoint is meant for the place of this name; an empty list says nothing.
+fn hint(endpoint: &SliceEndpoint, list: fn(&Hints) -> Option<&Vec<Named>>, here: &str) -> Hint {
+    match endpoint.hints.as_ref().and_then(list) {
+        Some(named) if named.iter().any(|n| n.name == here) => Hint::Here,
+        Some(named) if !named.is_empty() => Hint::Elsewhere,
+        _ => Hint::Absent,
     }
 }
+
+#[cfg(test)]
+#[path = "k8s_tests.rs"]
+mod tests;

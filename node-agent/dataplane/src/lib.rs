@@ -12,6 +12,7 @@ mod attach;
 mod config;
 mod dataplane;
 mod error;
+pub mod hostports;
 pub mod k8s;
 mod load;
 mod maps;
@@ -20,6 +21,7 @@ mod net;
 mod pins;
 mod pods;
 mod report;
+pub mod rows;
 mod status;
 mod sys;
 pub mod tables;
@@ -29,7 +31,7 @@ pub mod trial;
 pub use config::{Config, Ipv4Cidr, TcMode};
 pub use dataplane::{Dataplane, counters_from_pins, remove_all, status_from_pins};
 pub use error::{Error, Result};
-pub use model::{Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
+pub use model::{Endpoint, Hint, HostPort, Network, PortSpec, Protocol, ServiceSpec, ServiceView};
 pub use report::{
     AttachedPod, Counters, Drops, MapStatus, OpenReport, PodAttachment, PodTraffic, ProgramStatus, Status,
     SyncReport,

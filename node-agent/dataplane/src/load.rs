@@ -43,6 +43,7 @@ pub(crate) fn open(pins: &Pins, config: &Config) -> Result<(Maps, OpenReport)> {
     if maps.config()? != wanted {
         maps.set_config(wanted)?;
     }
+    maps.sync_node_addrs(&net::node_addresses()?)?;
     node_links(pins, config, wanted.uplink_ifindex, &mut report)?;
     pod_links(pins, config, &maps)?;
     if !current {

@@ -1,9 +1,12 @@
 //! Typed handles on the pinned maps.
 
+use std::collections::BTreeMap;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use skep_abi::{
-    Addr, Backend, Config, DropCount, DropKey, LocalEndpoint, Meta, Plain, PodRecord, Service, ServiceKey,
-    SlotKey, Traffic,
+    Addr, Backend, Config, DropCount, DropKey, LocalEndpoint, Meta, NodeAddr, Plain, PodRecord, Range,
+    Service, ServiceKey, SlotKey, Traffic,
 };
 
 use crate::error::{Error, Result};
@@ -26,6 +29,8 @@ pub(crate) struct Maps {
     services: HashMap<MapData, Raw<ServiceKey>, Raw<Service>>,
     slots: HashMap<MapData, Raw<SlotKey>, u32>,
     backends: HashMap<MapData, u32, Raw<Backend>>,
+    ranges: LpmTrie<MapData, Raw<Range>, u8>,
+    node_addrs: HashMap<MapData, Raw<Addr>, Raw<NodeAddr>>,
     endpoints: HashMap<MapData, Raw<Addr>, Raw<LocalEndpoint>>,
     pods: HashMap<MapData, u32, Raw<PodRecord>>,
     counters: PerCpuHashMap<MapData, u32, Raw<Traffic>>,
@@ -79,6 +84,8 @@ impl Maps {
             services: open!(pins, "SERVICES", HashMap),
             slots: open!(pins, "SLOTS", HashMap),
             backends: open!(pins, "BACKENDS", HashMap),
+            ranges: open!(pins, "RANGES", LpmTrie),
+            node_addrs: open!(pins, "NODE_ADDRS", HashMap),
             endpoints: open!(pins, "ENDPOINTS", HashMap),
             pods: open!(pins, "PODS", HashMap),
             counters: open!(pins, "COUNTERS", PerCpuHashMap),
@@ -117,7 +124,30 @@ impl Maps {
             let (key, value) = entry.map_err(of("BACKENDS"))?;
             tables.backends.insert(key, value.0);
         }
+        for key in self.ranges.keys() {
+            let key = key.map_err(of("RANGES"))?;
+            tables.ranges.insert((key.data().0, key.prefix_len()));
+        }
         Ok(tables)
+    }
+
+    /// Brings the node's own addresses to those given; says how many writes that took.
+    pub(crate) fn sync_node_addrs(&mut self, wanted: &BTreeMap<Addr, NodeAddr>) -> Result<usize> {
+        let mut known = BTreeMap::new();
+        for entry in self.node_addrs.iter() {
+            let (addr, value) = entry.map_err(of("NODE_ADDRS"))?;
+            known.insert(addr.0, value.0);
+        }
+        let mut writes = 0;
+        for (addr, value) in wanted.iter().filter(|(addr, value)| known.get(addr) != Some(value)) {
+            self.node_addrs.insert(Raw(*addr), Raw(*value), 0).map_err(of("NODE_ADDRS"))?;
+            writes += 1;
+        }
+        for addr in known.keys().filter(|addr| !wanted.contains_key(addr)) {
+            gone("NODE_ADDRS", self.node_addrs.remove(&Raw(*addr)))?;
+            writes += 1;
+        }
+        Ok(writes)
     }
 
     /// Does one write of a plan.
@@ -127,12 +157,18 @@ impl Maps {
                 self.backends.insert(id, Raw(backend), 0).map_err(of("BACKENDS"))
             }
             Write::PutSlot(key, id) => self.slots.insert(Raw(key), id, 0).map_err(of("SLOTS")),
+            Write::PutRange(range, prefix) => {
+                self.ranges.insert(&Key::new(prefix, Raw(range)), 1, 0).map_err(of("RANGES"))
+            }
             Write::PutService(key, service) => {
                 self.services.insert(Raw(key), Raw(service), 0).map_err(of("SERVICES"))
             }
             Write::DeleteService(key) => gone("SERVICES", self.services.remove(&Raw(key))).map(drop),
             Write::DeleteSlot(key) => gone("SLOTS", self.slots.remove(&Raw(key))).map(drop),
             Write::DeleteBackend(id) => gone("BACKENDS", self.backends.remove(&id)).map(drop),
+            Write::DeleteRange(range, prefix) => {
+                gone("RANGES", self.ranges.remove(&Key::new(prefix, Raw(range)))).map(drop)
+            }
         }
     }
 

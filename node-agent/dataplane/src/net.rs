@@ -1,16 +1,19 @@
-//! What is to be known of the uplink.
+//! What is to be known of the uplink and of the node's own addresses.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use skep_abi::config::flags;
 use skep_abi::masquerade::port_range;
+use skep_abi::{Addr, NodeAddr};
 
 use crate::attach::has_tcx;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::sys;
 
 /// ARP hardware type of Ethernet (`ARPHRD_ETHER`).
 const ARPHRD_ETHER: u16 = 1;
@@ -28,6 +31,8 @@ pub(crate) fn kernel_config(config: &Config) -> Result<skep_abi::Config> {
         cluster_cidr: config.cluster_cidr.into(),
         service_cidr: config.service_cidr.into(),
         flags: flags::REDIRECT_PEER | flags::PER_PACKET_SERVICES | filters,
+        // Before Linux 5.14 it cannot be asked; then node ports are not met on loopback addresses.
+        netns_cookie: sys::netns_cookie().unwrap_or(0),
         ..skep_abi::Config::default()
     };
     let Some(name) = &config.uplink else { return Ok(out) };
@@ -56,6 +61,30 @@ pub(crate) fn kernel_config(config: &Config) -> Result<skep_abi::Config> {
     Ok(out)
 }
 
+/// The addresses by which others reach this node: those of its interfaces, but for loopback ones and link-local ones, such
+/// as the gateway that every pod has.
+pub(crate) fn node_addresses() -> Result<BTreeMap<Addr, NodeAddr>> {
+    let failed = |reason: String| Error::Interface { name: "all".to_owned(), reason };
+    let mut found = BTreeMap::new();
+    for entry in getifaddrs().map_err(|e| failed(e.to_string()))? {
+        let Some(address) = entry.address else { continue };
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+        let v6 = address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip()));
+        let Some(ip) = v4.or(v6).filter(|ip| reaches(*ip)) else { continue };
+        let ifindex = if_nametoindex(entry.interface_name.as_str()).unwrap_or(0);
+        found.insert(Addr::from(ip), NodeAddr { ifindex, reserved: 0 });
+    }
+    Ok(found)
+}
+
+fn reaches(ip: IpAddr) -> bool {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !ip.is_loopback() && !ip.is_unspecified() && !link_local
+}
+
 /// Two numbers separated by white space.
 fn parse_range(text: &str) -> Option<(u16, u16)> {
     let mut words = text.split_whitespace().map(str::parse);
@@ -73,6 +102,16 @@ pub(crate) fn interface_name(ifindex: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_addresses_that_others_can_reach_are_the_nodes() {
+        for ip in ["192.0.2.10", "10.0.0.1", "fd00::1"] {
+            assert!(reaches(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["127.0.0.1", "169.254.1.1", "fe80::1", "::1", "0.0.0.0"] {
+            assert!(!reaches(ip.parse().unwrap()), "{ip}");
+        }
+    }
 
     #[test]
     fn the_kernels_file_is_read() {

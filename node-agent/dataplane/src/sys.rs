@@ -129,6 +129,25 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(info)
 }
 
+/// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, Linux 5.14).
+pub(crate) fn netns_cookie() -> io::Result<u64> {
+    // A socket of any kind tells it.
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    let (mut cookie, mut len) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: both pointers are to live values of the sizes said.
+    #[allow(unsafe_code)]
+    let ret = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if ret == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
 /// How many keys a map has, at most `limit`.
 pub(crate) fn count_keys(map: BorrowedFd<'_>, key_size: usize, limit: u64) -> io::Result<u64> {
     #[repr(C)]

@@ -6,13 +6,12 @@
 //! that name it, and only then is anything removed. A process killed in between leaves rows that nobody
 //! reads; the next plan finds and removes them.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_abi::service::{backend_flags, flags};
-use skep_abi::{Addr, Backend, Service, ServiceKey, SlotKey};
+use skep_abi::service::backend_flags;
+use skep_abi::{Addr, Backend, Range, Service, ServiceKey, SlotKey};
 
-use crate::model::ServiceView;
+use crate::rows::{Front, Set, Target};
 
 /// What the maps hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +22,8 @@ pub struct Tables {
     pub slots: BTreeMap<SlotKey, u32>,
     /// `BACKENDS`.
     pub backends: BTreeMap<u32, Backend>,
+    /// `RANGES`: the network and its prefix length, as the map counts it.
+    pub ranges: BTreeSet<(Range, u32)>,
 }
 
 /// One write to a map.
@@ -32,6 +33,8 @@ pub enum Write {
     PutBackend(u32, Backend),
     /// Writes a slot.
     PutSlot(SlotKey, u32),
+    /// Lets a network reach a restricted front end.
+    PutRange(Range, u32),
     /// Writes a Service: from here on, new connections follow it.
     PutService(ServiceKey, Service),
     /// Removes a Service.
@@ -40,6 +43,8 @@ pub enum Write {
     DeleteSlot(SlotKey),
     /// Removes a backend that no slot names.
     DeleteBackend(u32),
+    /// Removes a network.
+    DeleteRange(Range, u32),
 }
 
 impl Tables {
@@ -48,10 +53,12 @@ impl Tables {
         match *write {
             Write::PutBackend(id, backend) => drop(self.backends.insert(id, backend)),
             Write::PutSlot(key, id) => drop(self.slots.insert(key, id)),
+            Write::PutRange(range, prefix) => drop(self.ranges.insert((range, prefix))),
             Write::PutService(key, service) => drop(self.services.insert(key, service)),
             Write::DeleteService(key) => drop(self.services.remove(&key)),
             Write::DeleteSlot(key) => drop(self.slots.remove(&key)),
             Write::DeleteBackend(id) => drop(self.backends.remove(&id)),
+            Write::DeleteRange(range, prefix) => drop(self.ranges.remove(&(range, prefix))),
         }
     }
 
@@ -64,60 +71,6 @@ impl Tables {
             })
             .collect()
     }
-}
-
-/// A place that a row sends to: address, port in network byte order, whether it is on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    addr: Addr,
-    port: u16,
-    local: bool,
-}
-
-/// One front end as it should be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    affinity_seconds: u32,
-    flags: u32,
-    targets: Vec<Target>,
-}
-
-/// The front ends of a view: for each address, port and protocol the usable endpoints of the same family,
-/// those of this node first, each once. Where two Services claim a front end, the first by namespace and
-/// name has it, and the other is named in the second result.
-#[must_use]
-pub fn rows(view: &ServiceView) -> (BTreeMap<ServiceKey, Row>, Vec<String>) {
-    let mut services: Vec<_> = view.services.iter().collect();
-    services.sort_by_key(|s| (&s.namespace, &s.name));
-    let mut rows = BTreeMap::new();
-    let mut conflicts = Vec::new();
-    for service in services {
-        for &ip in &service.cluster_ips {
-            for port in &service.ports {
-                let key = ServiceKey::new(Addr::from(ip), port.port.to_be(), port.protocol.number());
-                let mut targets: Vec<Target> = port
-                    .usable()
-                    .filter(|e| e.addr.is_ipv4() == ip.is_ipv4())
-                    .map(|e| Target { addr: Addr::from(e.addr), port: e.port.to_be(), local: e.local })
-                    .collect();
-                targets.sort_by_key(|t| (!t.local, t.addr, t.port));
-                targets.dedup_by_key(|t| (t.addr, t.port));
-                let row = Row {
-                    affinity_seconds: service.affinity_seconds.unwrap_or(0),
-                    flags: if service.local_only { flags::LOCAL_ONLY } else { 0 },
-                    targets,
-                };
-                match rows.entry(key) {
-                    Entry::Vacant(entry) => drop(entry.insert(row)),
-                    Entry::Occupied(_) => conflicts.push(format!(
-                        "{}/{} {ip}:{} {:?}",
-                        service.namespace, service.name, port.port, port.protocol
-                    )),
-                }
-            }
-        }
-    }
-    (rows, conflicts)
 }
 
 /// Compact numbers, given out in a circle so that a number just freed is the last to be given again: a
@@ -162,33 +115,39 @@ impl Allocator {
     }
 }
 
-/// The writes that bring `current` to `rows`, in the order in which they must be done.
+/// The writes that bring `current` to `sets`, in the order in which they must be done.
 #[must_use]
-pub fn plan(current: &Tables, rows: &BTreeMap<ServiceKey, Row>, ids: &mut Allocator) -> Vec<Write> {
+pub fn plan(current: &Tables, sets: &[Set], ids: &mut Allocator) -> Vec<Write> {
     let mut planner = Planner::new(current, ids);
-    for (key, row) in rows {
-        planner.row(*key, row);
+    let claimed = planner.claim(sets);
+    for (set, id) in sets.iter().zip(claimed) {
+        planner.set(set, id);
     }
-    planner.finish(rows)
+    planner.finish()
 }
 
 /// The removals that need no put before them: front ends that are not wanted, and what nobody names. They make room
 /// when a put found none.
 #[must_use]
-pub fn reclaim(current: &Tables, rows: &BTreeMap<ServiceKey, Row>) -> Vec<Write> {
-    let kept: BTreeMap<u32, &Service> =
-        current.services.iter().filter(|(key, _)| rows.contains_key(key)).map(|(_, s)| (s.id, s)).collect();
-    let named = |slot: &SlotKey| {
-        kept.get(&slot.service).is_some_and(|s| s.generation == slot.generation && slot.index < s.count)
-    };
+pub fn reclaim(current: &Tables, sets: &[Set]) -> Vec<Write> {
+    let wanted: BTreeSet<ServiceKey> = sets.iter().flat_map(Set::keys).collect();
+    let mut kept: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    for (_, service) in current.services.iter().filter(|(key, _)| wanted.contains(key)) {
+        let count = kept.entry((service.id, service.generation)).or_default();
+        *count = service.count.max(*count);
+    }
+    let named = |slot: &SlotKey| kept.get(&(slot.service, slot.generation)).is_some_and(|n| slot.index < *n);
     let backends: BTreeSet<u32> =
         current.slots.iter().filter(|(slot, _)| named(slot)).map(|(_, backend)| *backend).collect();
-    let services = current.services.keys().filter(|key| !rows.contains_key(key));
+    let ids: BTreeSet<u32> = kept.keys().map(|(id, _)| *id).collect();
+    let services = current.services.keys().filter(|key| !wanted.contains(key));
     let mut writes: Vec<Write> = services.map(|key| Write::DeleteService(*key)).collect();
     writes.extend(current.slots.keys().filter(|slot| !named(slot)).map(|slot| Write::DeleteSlot(*slot)));
     writes.extend(
         current.backends.keys().filter(|id| !backends.contains(id)).map(|id| Write::DeleteBackend(*id)),
     );
+    let ranges = current.ranges.iter().filter(|(range, _)| !ids.contains(&range.service));
+    writes.extend(ranges.map(|(range, prefix)| Write::DeleteRange(*range, *prefix)));
     writes
 }
 
@@ -197,10 +156,9 @@ struct Planner<'a> {
     ids: &'a mut Allocator,
     used_services: BTreeSet<u32>,
     used_backends: BTreeSet<u32>,
-    /// The numbers that a Service's backends have now.
+    /// The numbers that a set's backends have now.
     known: BTreeMap<(u32, Addr, u16), u32>,
-    wanted_slots: BTreeSet<SlotKey>,
-    wanted_backends: BTreeSet<u32>,
+    wanted: Tables,
     puts: Vec<Write>,
     flips: Vec<Write>,
 }
@@ -213,46 +171,61 @@ impl<'a> Planner<'a> {
             used_services: current.services.values().map(|s| s.id).collect(),
             used_backends: current.backends.keys().copied().collect(),
             known: current.backends.iter().map(|(id, b)| ((b.service, b.addr, b.port), *id)).collect(),
-            wanted_slots: BTreeSet::new(),
-            wanted_backends: BTreeSet::new(),
+            wanted: Tables::default(),
             puts: Vec::new(),
             flips: Vec::new(),
         }
     }
 
-    fn row(&mut self, key: ServiceKey, row: &Row) {
-        let old = self.current.services.get(&key).filter(|s| s.id != 0);
-        let id = match old {
-            Some(service) => service.id,
-            None => self.ids.services.give(&mut self.used_services),
-        };
-        let members: Vec<u32> = row.targets.iter().map(|target| self.backend(id, target)).collect();
-        let mut service = Service {
-            id,
-            generation: old.map_or(0, |s| s.generation),
-            count: members.len() as u32,
-            local_count: row.targets.iter().filter(|t| t.local).count() as u32,
-            affinity_seconds: row.affinity_seconds,
-            flags: row.flags,
-            reserved: [0; 2],
-        };
-        let same_members = old.is_some_and(|s| self.current.members(s).as_ref() == Some(&members));
-        if !same_members {
-            service.generation = self.free_generation(id, service.generation);
+    /// The number of each set: the one that its first front end has now, if no set before it has taken that.
+    fn claim(&mut self, sets: &[Set]) -> Vec<u32> {
+        let mut claimed = BTreeSet::new();
+        let current = self.current;
+        let held: Vec<Option<u32>> = sets
+            .iter()
+            .map(|set| {
+                let mut ids = set.keys().filter_map(|key| current.services.get(&key)).map(|s| s.id);
+                ids.find(|id| *id != 0 && claimed.insert(*id))
+            })
+            .collect();
+        let give = |id: Option<u32>| id.unwrap_or_else(|| self.ids.services.give(&mut self.used_services));
+        held.into_iter().map(give).collect()
+    }
+
+    fn set(&mut self, set: &Set, id: u32) {
+        let members: Vec<u32> = set.targets.iter().map(|target| self.backend(id, target)).collect();
+        let rows = set.keys().filter_map(|key| self.current.services.get(&key)).filter(|s| s.id == id);
+        let (mut latest, mut same) = (0, None);
+        for row in rows {
+            latest = row.generation.max(latest);
+            if same.is_none() && self.current.members(row).as_ref() == Some(&members) {
+                same = Some(row.generation);
+            }
         }
+        let generation = same.unwrap_or_else(|| self.free_generation(id, latest));
         for (index, member) in members.iter().enumerate() {
-            let slot = SlotKey { service: id, generation: service.generation, index: index as u32 };
-            self.wanted_slots.insert(slot);
-            if !same_members {
+            let slot = SlotKey { service: id, generation, index: index as u32 };
+            self.wanted.slots.insert(slot, *member);
+            if same.is_none() {
                 self.puts.push(Write::PutSlot(slot, *member));
             }
         }
-        if old != Some(&service) {
-            self.flips.push(Write::PutService(key, service));
+        for &(addr, prefix) in &set.ranges {
+            let range = (Range { service: id, addr }, 32 + u32::from(prefix));
+            if self.wanted.ranges.insert(range) && !self.current.ranges.contains(&range) {
+                self.puts.push(Write::PutRange(range.0, range.1));
+            }
+        }
+        for (key, front) in &set.fronts {
+            let service = row(set, front, id, generation);
+            self.wanted.services.insert(*key, service);
+            if self.current.services.get(key) != Some(&service) {
+                self.flips.push(Write::PutService(*key, service));
+            }
         }
     }
 
-    /// The number of a backend of a Service, written first if it is new or has changed.
+    /// The number of a backend of a set, written first if it is new or has changed.
     fn backend(&mut self, service: u32, target: &Target) -> u32 {
         let backend = Backend {
             addr: target.addr,
@@ -273,11 +246,11 @@ impl<'a> Planner<'a> {
         if self.current.backends.get(&id) != Some(&backend) {
             self.puts.push(Write::PutBackend(id, backend));
         }
-        self.wanted_backends.insert(id);
+        self.wanted.backends.insert(id, backend);
         id
     }
 
-    /// The next generation of a Service that has no slot yet: an interrupted plan may have left some.
+    /// The next generation of a set that has no slot yet: an interrupted plan may have left some.
     fn free_generation(&self, service: u32, current: u32) -> u32 {
         let mut generation = current.wrapping_add(1);
         loop {
@@ -290,25 +263,33 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn finish(self, rows: &BTreeMap<ServiceKey, Row>) -> Vec<Write> {
-        let Self { current, mut puts, flips, wanted_slots, wanted_backends, .. } = self;
+    fn finish(self) -> Vec<Write> {
+        let Self { current, mut puts, flips, wanted, .. } = self;
         // Backends before the slots that name them.
         puts.sort_by_key(|w| !matches!(w, Write::PutBackend(..)));
         puts.extend(flips);
-        puts.extend(
-            current.services.keys().filter(|k| !rows.contains_key(k)).map(|k| Write::DeleteService(*k)),
-        );
-        puts.extend(
-            current.slots.keys().filter(|k| !wanted_slots.contains(k)).map(|k| Write::DeleteSlot(*k)),
-        );
-        puts.extend(
-            current
-                .backends
-                .keys()
-                .filter(|k| !wanted_backends.contains(k))
-                .map(|k| Write::DeleteBackend(*k)),
-        );
+        let services = current.services.keys().filter(|k| !wanted.services.contains_key(k));
+        puts.extend(services.map(|k| Write::DeleteService(*k)));
+        let slots = current.slots.keys().filter(|k| !wanted.slots.contains_key(k));
+        puts.extend(slots.map(|k| Write::DeleteSlot(*k)));
+        let backends = current.backends.keys().filter(|k| !wanted.backends.contains_key(k));
+        puts.extend(backends.map(|k| Write::DeleteBackend(*k)));
+        let ranges = current.ranges.iter().filter(|r| !wanted.ranges.contains(r));
+        puts.extend(ranges.map(|(range, prefix)| Write::DeleteRange(*range, *prefix)));
         puts
+    }
+}
+
+fn row(set: &Set, front: &Front, id: u32, generation: u32) -> Service {
+    Service {
+        id,
+        generation,
+        count: set.targets.len() as u32,
+        local_count: set.local_count,
+        cluster_start: set.cluster_start,
+        affinity_seconds: set.affinity_seconds,
+        flags: front.flags,
+        reserved: 0,
     }
 }
 

@@ -3,18 +3,11 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Endpoint, PortSpec, Protocol, ServiceSpec};
+use crate::model::{Endpoint, HostPort, Network, PortSpec, Protocol, ServiceSpec, ServiceView};
+use crate::rows::sets;
 
 fn endpoint(last: u8) -> Endpoint {
-    let addr = IpAddr::from([10, 244, 0, last]);
-    Endpoint {
-        addr,
-        port: 8080,
-        ready: true,
-        serving: true,
-        terminating: false,
-        local: last.is_multiple_of(2),
-    }
+    Endpoint::ready(IpAddr::from([10, 244, 0, last]), 8080, last.is_multiple_of(2))
 }
 
 fn service(name: &str, last: u8, endpoints: &[u8]) -> ServiceSpec {
@@ -26,15 +19,24 @@ fn service(name: &str, last: u8, endpoints: &[u8]) -> ServiceSpec {
             name: "http".into(),
             protocol: Protocol::Tcp,
             port: 80,
+            node_port: None,
             endpoints: endpoints.iter().map(|e| endpoint(*e)).collect(),
         }],
-        affinity_seconds: None,
-        local_only: false,
+        ..ServiceSpec::default()
     }
 }
 
+/// The same with a node port and an address outside, which lead to the same set.
+fn exposed(name: &str, last: u8, endpoints: &[u8]) -> ServiceSpec {
+    let mut service = service(name, last, endpoints);
+    service.ports[0].node_port = Some(30_000 + u16::from(last));
+    service.load_balancer_ips = vec![IpAddr::from([203, 0, 113, last])];
+    service.source_ranges = vec![Network { addr: IpAddr::from([198, 51, 100, 0]), prefix: 24 }];
+    service
+}
+
 fn view(services: &[ServiceSpec]) -> ServiceView {
-    ServiceView { services: services.to_vec() }
+    ServiceView { services: services.to_vec(), ..ServiceView::default() }
 }
 
 /// What a client may be sent to: the addresses behind each front end, read as a program reads them.
@@ -57,9 +59,9 @@ fn reachable(tables: &Tables) -> BTreeMap<ServiceKey, Vec<IpAddr>> {
 
 /// Plans, and applies write by write; at each step every front end leads to its old or its new backends.
 fn step(tables: &mut Tables, ids: &mut Allocator, wanted: &ServiceView) -> usize {
-    let (rows, conflicts) = rows(wanted);
+    let (sets, conflicts) = sets(wanted);
     assert!(conflicts.is_empty());
-    let writes = plan(tables, &rows, ids);
+    let writes = plan(tables, &sets, ids);
     let before = reachable(tables);
     let mut after = tables.clone();
     writes.iter().for_each(|w| after.apply(w));
@@ -73,11 +75,19 @@ fn step(tables: &mut Tables, ids: &mut Allocator, wanted: &ServiceView) -> usize
             );
         }
     }
+    let targets = |set: &Set| set.targets.iter().map(|t| IpAddr::from(t.addr)).collect::<Vec<_>>();
     let expected: BTreeMap<_, Vec<_>> =
-        rows.iter().map(|(k, r)| (*k, r.targets.iter().map(|t| IpAddr::from(t.addr)).collect())).collect();
+        sets.iter().flat_map(|set| set.keys().map(move |key| (key, targets(set)))).collect();
     assert_eq!(reachable(tables), expected);
-    assert_eq!(tables.slots.len(), expected.values().map(Vec::len).sum::<usize>(), "nothing is left over");
+    assert_eq!(
+        tables.slots.len(),
+        sets.iter().map(|set| set.targets.len()).sum::<usize>(),
+        "nothing is left"
+    );
     assert_eq!(tables.backends.len(), tables.slots.len());
+    assert_eq!(tables.ranges.len(), sets.iter().map(|set| set.ranges.len()).sum::<usize>());
+    let numbers: BTreeSet<u32> = tables.services.values().map(|s| s.id).collect();
+    assert_eq!(numbers.len(), sets.len(), "every set has a number of its own");
     writes.len()
 }
 
@@ -137,7 +147,7 @@ fn what_a_killed_agent_left_half_written_is_finished() {
     let second = view(&[service("a", 1, &[3, 5]), service("c", 3, &[6, 7])]);
     let (mut start, mut ids) = fresh();
     step(&mut start, &mut ids, &first);
-    let (wanted_rows, _) = rows(&second);
+    let (wanted_rows, _) = sets(&second);
     let writes = plan(&start, &wanted_rows, &mut ids.clone());
     for killed_after in 0..=writes.len() {
         let mut tables = start.clone();
@@ -153,7 +163,7 @@ fn reclaiming_takes_only_what_nobody_needs() {
     let second = view(&[service("a", 1, &[3, 5, 6]), service("c", 3, &[6, 7])]);
     let (mut tables, mut ids) = fresh();
     step(&mut tables, &mut ids, &first);
-    let (wanted, _) = rows(&second);
+    let (wanted, _) = sets(&second);
     let writes = plan(&tables, &wanted, &mut ids);
     // The map is full after the third put.
     writes.iter().take(3).for_each(|w| tables.apply(w));
@@ -172,27 +182,46 @@ fn reclaiming_takes_only_what_nobody_needs() {
 }
 
 #[test]
-fn two_claims_of_one_front_end_are_told() {
-    let mut rival = service("b", 1, &[9]);
-    rival.namespace = "other".into();
-    let (rows, conflicts) = rows(&view(&[rival, service("a", 1, &[1])]));
-    assert_eq!(rows.len(), 1);
-    assert_eq!(conflicts, ["other/b 10.96.0.1:80 Tcp"]);
-    assert_eq!(IpAddr::from(rows.values().next().unwrap().targets[0].addr), IpAddr::from([10, 244, 0, 1]));
+fn front_ends_of_one_port_share_their_backends_and_come_and_go_alone() {
+    let (mut tables, mut ids) = fresh();
+    step(&mut tables, &mut ids, &view(&[service("a", 1, &[1, 2])]));
+    let id = tables.services.values().next().unwrap().id;
+    assert_eq!(
+        step(&mut tables, &mut ids, &view(&[exposed("a", 1, &[1, 2])])),
+        3,
+        "two front ends and a network"
+    );
+    assert_eq!(tables.services.len(), 3);
+    assert!(tables.services.values().all(|s| s.id == id && s.count == 2));
+    step(&mut tables, &mut ids, &view(&[exposed("a", 1, &[2, 3])]));
+    step(&mut tables, &mut ids, &view(&[service("a", 1, &[2, 3])]));
+    assert_eq!((tables.services.len(), tables.services.values().next().unwrap().id), (1, id));
 }
 
 #[test]
-fn families_do_not_mix_and_local_backends_come_first() {
-    let mut svc = service("a", 1, &[1, 2, 3, 4]);
-    svc.cluster_ips.push("fd00::1".parse().unwrap());
-    svc.ports[0].endpoints.push(Endpoint { addr: "fd00::2:1".parse().unwrap(), ..endpoint(1) });
-    svc.ports[0].endpoints.push(endpoint(1));
-    let (rows, _) = rows(&view(&[svc]));
-    let lists: Vec<Vec<IpAddr>> =
-        rows.values().map(|r| r.targets.iter().map(|t| IpAddr::from(t.addr)).collect()).collect();
-    let v4 = |last| IpAddr::from([10, 244, 0, last]);
-    assert!(lists.contains(&vec![v4(2), v4(4), v4(1), v4(3)]));
-    assert!(lists.contains(&vec!["fd00::2:1".parse().unwrap()]));
+fn a_front_end_that_changes_hands_takes_no_number_twice() {
+    let (mut tables, mut ids) = fresh();
+    step(&mut tables, &mut ids, &view(&[exposed("b", 1, &[1])]));
+    let mut heir = service("a", 2, &[2]);
+    heir.ports[0].node_port = Some(30_001);
+    step(&mut tables, &mut ids, &view(&[heir, service("b", 1, &[1])]));
+}
+
+#[test]
+fn a_port_of_the_node_leads_to_its_pod() {
+    let (mut tables, mut ids) = fresh();
+    let mut wanted = view(&[service("a", 1, &[1])]);
+    wanted.host_ports.push(HostPort {
+        namespace: "default".into(),
+        name: "p".into(),
+        host_ip: None,
+        host_port: 8080,
+        protocol: Protocol::Tcp,
+        addr: IpAddr::from([10, 244, 0, 9]),
+        port: 80,
+    });
+    step(&mut tables, &mut ids, &wanted);
+    assert_eq!(tables.services.len(), 2);
 }
 
 #[test]
@@ -208,9 +237,10 @@ fn a_thousand_random_walks_keep_every_promise() {
             let services: Vec<ServiceSpec> = (0..random(5))
                 .map(|n| {
                     let endpoints: Vec<u8> = (0..random(6)).map(|_| random(9) as u8 + 1).collect();
+                    let made = if random(2) == 0 { service } else { exposed };
                     ServiceSpec {
-                        local_only: random(2) == 0,
-                        ..service(&format!("s{n}"), n as u8, &endpoints)
+                        internal_local: random(2) == 0,
+                        ..made(&format!("s{n}"), n as u8, &endpoints)
                     }
                 })
                 .collect();

@@ -8,86 +8,11 @@ mod common;
 use std::net::Ipv4Addr;
 
 use aya::maps::{Array, Map, MapData};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use common::node::{DROP, ELSEWHERE, NEXT, NODE, Node, OUTSIDE, POD_A, POD_B, REDIRECT, pod, run, traffic};
 use common::packet::{Ip, Packet};
-use common::{Netns, Sandbox, sandboxed, wire};
+use common::sandboxed;
 use skep_abi::packet::{ICMP_ECHO, ICMP_ECHO_REPLY};
-use skep_dataplane::{
-    Config, Counters, Dataplane, DropReason, Endpoint, PodAttachment, PortSpec, Protocol, ServiceSpec,
-    ServiceView,
-};
-
-const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
-const POD_A: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
-const POD_B: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 6);
-const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 244, 9, 9);
-
-/// Verdicts as `BPF_PROG_TEST_RUN` returns them.
-const NEXT: u32 = u32::MAX;
-const DROP: u32 = 2;
-const REDIRECT: u32 = 7;
-
-/// A node with an uplink and two pods.
-struct Node {
-    dataplane: Dataplane,
-    a: u32,
-    b: u32,
-    uplink: u32,
-    _far: [Netns; 3],
-}
-
-impl Node {
-    fn new(sandbox: &Sandbox) -> Self {
-        let far = [Netns::new(), Netns::new(), Netns::new()];
-        let uplink = wire::veth("uplink", &far[0]);
-        wire::address(uplink, NODE, 24);
-        let config = Config { uplink: Some("uplink".into()), ..sandbox.config() };
-        let dataplane = Dataplane::open(config).unwrap_or_else(|e| panic!("{e}"));
-        let (a, b) = (wire::veth("vetha", &far[1]), wire::veth("vethb", &far[2]));
-        for (ifindex, addr, name) in [(a, POD_A, "a"), (b, POD_B, "b")] {
-            assert!(!dataplane.attach_pod(&pod(ifindex, addr, name)).unwrap());
-        }
-        Self { dataplane, a, b, uplink, _far: far }
-    }
-
-    fn drops(&self) -> Vec<(DropReason, bool, u64)> {
-        let counters = self.dataplane.counters().unwrap();
-        counters.node_drops.iter().map(|(_, d)| (d.reason, d.inbound, d.packets)).collect()
-    }
-}
-
-fn pod(ifindex: u32, addr: Ipv4Addr, name: &str) -> PodAttachment {
-    PodAttachment {
-        ifindex,
-        addresses: vec![addr.into()],
-        uid: format!("uid-{name}"),
-        namespace: "default".into(),
-        name: name.into(),
-    }
-}
-
-/// Runs a pinned program on a packet that is on an interface.
-fn run(sandbox: &Sandbox, program: &str, ifindex: u32, packet: &Packet) -> (u32, Packet) {
-    let program = SchedClassifier::from_pin(sandbox.program(program)).unwrap();
-    let mut context = [0_u8; 192];
-    context[40..44].copy_from_slice(&ifindex.to_ne_bytes()); // __sk_buff.ifindex
-    let mut out = vec![0_u8; packet.0.len() + 64];
-    let options = TestRunOptions {
-        data_in: Some(&packet.0),
-        data_out: Some(&mut out),
-        ctx_in: Some(&context),
-        ..TestRunOptions::default()
-    };
-    let result = program.test_run(options).unwrap();
-    out.truncate(result.data_size_out as usize);
-    (result.return_value, Packet(out))
-}
-
-fn traffic(counters: &Counters, ifindex: u32) -> (u64, u64, u64, u64) {
-    let t = counters.pods.iter().find(|p| p.pod.ifindex == ifindex).unwrap().traffic;
-    (t.rx_packets, t.rx_bytes, t.tx_packets, t.tx_bytes)
-}
+use skep_dataplane::{Config, Dataplane, DropReason, Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
 
 #[test]
 fn packets_of_pods_are_counted_and_handed_over() {
@@ -275,7 +200,7 @@ fn what_cannot_be_sent_is_dropped_with_its_reason() {
 #[test]
 fn attachments_are_taken_over_and_forgotten() {
     sandboxed(|sandbox| {
-        let Node { dataplane, a, b, _far, .. } = Node::new(sandbox);
+        let Node { dataplane, a, b, far: _far, .. } = Node::new(sandbox);
         assert!(dataplane.attach_pod(&pod(a, POD_A, "a")).unwrap(), "a second time it is there");
         run(sandbox, "skep_to_pod", a, &Packet::arp());
         drop(dataplane);
@@ -313,18 +238,12 @@ const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
 /// A Service on port 80 of [`VIP`] with these backends on port 8080, for TCP and for UDP.
 fn service(backends: &[Ipv4Addr]) -> ServiceView {
-    let endpoint = |addr: &Ipv4Addr| Endpoint {
-        addr: (*addr).into(),
-        port: 8080,
-        ready: true,
-        serving: true,
-        terminating: false,
-        local: true,
-    };
+    let endpoint = |addr: &Ipv4Addr| Endpoint::ready((*addr).into(), 8080, true);
     let port = |protocol| PortSpec {
         name: format!("{protocol:?}"),
         protocol,
         port: 80,
+        node_port: None,
         endpoints: backends.iter().map(endpoint).collect(),
     };
     ServiceView {
@@ -333,9 +252,9 @@ fn service(backends: &[Ipv4Addr]) -> ServiceView {
             name: "web".into(),
             cluster_ips: vec![VIP.into()],
             ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
-            affinity_seconds: None,
-            local_only: false,
+            ..ServiceSpec::default()
         }],
+        ..ServiceView::default()
     }
 }
 
@@ -388,15 +307,10 @@ fn translated_connections_outlive_their_backends_place_in_the_service() {
         assert_eq!(to(udp()), ELSEWHERE, "a datagram goes where there is someone");
         assert_eq!(to(tcp(0x02)), ELSEWHERE, "and so does a new connection with the same ports");
         node.dataplane.sync_services(&service(&[])).unwrap();
-        let (verdict, _) =
-            run(sandbox, "skep_from_pod", node.a, &Packet::tcp(Ip::new(POD_A, VIP), 41_000, 80, 0x02));
-        assert_eq!(verdict, DROP);
-        let counters = node.dataplane.counters().unwrap();
-        let a = counters.pods.iter().find(|p| p.pod.ifindex == node.a).unwrap();
-        assert_eq!(
-            a.drops.iter().map(|d| (d.reason, d.inbound)).collect::<Vec<_>>(),
-            [(DropReason::NoBackend, false)]
-        );
+        let new = Packet::tcp(Ip::new(POD_A, VIP), 41_000, 80, 0x02);
+        let (verdict, out) = run(sandbox, "skep_from_pod", node.a, &new);
+        assert_eq!((verdict, out.src(), out.ports(), out.flags()), (REDIRECT, VIP, (80, 41_000), 0x14));
+        assert_eq!(node.drops_of(node.a), [DropReason::NoBackend]);
     });
 }
 

@@ -11,30 +11,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::sandboxed;
-use skep_dataplane::{Config, Dataplane, Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
+use common::{Netns, sandboxed, wire};
+use skep_dataplane::{Config, Dataplane, Endpoint, HostPort, PortSpec, Protocol, ServiceSpec, ServiceView};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
 fn view(protocol: Protocol, backends: &[SocketAddr]) -> ServiceView {
-    let endpoint = |at: &SocketAddr| Endpoint {
-        addr: at.ip(),
-        port: at.port(),
-        ready: true,
-        serving: true,
-        terminating: false,
-        local: true,
-    };
+    let endpoint = |at: &SocketAddr| Endpoint::ready(at.ip(), at.port(), true);
     let endpoints = backends.iter().map(endpoint).collect();
     ServiceView {
         services: vec![ServiceSpec {
             namespace: "default".into(),
             name: "web".into(),
             cluster_ips: vec![VIP.into(), "fd00:96::10".parse().unwrap()],
-            ports: vec![PortSpec { name: String::new(), protocol, port: 80, endpoints }],
-            affinity_seconds: None,
-            local_only: false,
+            ports: vec![PortSpec { name: String::new(), protocol, port: 80, node_port: None, endpoints }],
+            ..ServiceSpec::default()
         }],
+        ..ServiceView::default()
     }
 }
 
@@ -186,6 +179,140 @@ fn an_unconnected_udp_socket_leaves_a_removed_backend() {
         let other = *servers.iter().find(|s| s.to_string() != first).unwrap();
         dataplane.sync_services(&view(Protocol::Udp, &[other])).unwrap();
         assert_eq!(say(&socket, vip()), (other.to_string(), vip()));
+    });
+}
+
+const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+/// The Service on a node port as well.
+fn on_node_port(protocol: Protocol, backends: &[SocketAddr]) -> ServiceView {
+    let mut view = view(protocol, backends);
+    view.services[0].ports[0].node_port = Some(30_080);
+    view
+}
+
+#[test]
+fn a_node_port_is_reached_by_every_address_of_the_node_and_by_loopback() {
+    sandboxed(|sandbox| {
+        wire::address(1, NODE, 32);
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let server = tcp_server("127.0.0.2");
+        dataplane.sync_services(&on_node_port(Protocol::Tcp, &[server])).unwrap();
+        for ip in [NODE, Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 9, 9, 9), Ipv4Addr::UNSPECIFIED] {
+            assert_eq!(ask((ip, 30_080).into()).unwrap(), server.to_string(), "{ip}");
+        }
+        let mapped = SocketAddr::from((NODE.to_ipv6_mapped(), 30_080));
+        assert_eq!(ask(mapped).unwrap(), server.to_string());
+        let stream = TcpStream::connect((NODE, 30_080)).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), (NODE, 30_080).into());
+        assert!(ask((NODE, 30_081).into()).is_err(), "another port");
+        // An address that the node gains later.
+        let late = Ipv4Addr::new(192, 0, 2, 11);
+        wire::address(1, late, 32);
+        assert!(ask((late, 30_080).into()).is_err());
+        assert_eq!(dataplane.sync_addresses().unwrap(), 1);
+        assert_eq!(ask((late, 30_080).into()).unwrap(), server.to_string());
+        assert_eq!(dataplane.sync_addresses().unwrap(), 0);
+        // A pod's loopback addresses are its own, even with the same port.
+        let pod = Netns::new();
+        let own = pod.run(|| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 30_080)).unwrap();
+            std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"mine").unwrap());
+            ask((Ipv4Addr::LOCALHOST, 30_080).into()).unwrap()
+        });
+        assert_eq!(own, "mine");
+        dataplane.sync_services(&on_node_port(Protocol::Tcp, &[])).unwrap();
+        let error = ask((NODE, 30_080).into()).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn udp_answers_come_from_the_node_port() {
+    sandboxed(|sandbox| {
+        wire::address(1, NODE, 32);
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let server = udp_server("127.0.0.2");
+        dataplane.sync_services(&on_node_port(Protocol::Udp, &[server])).unwrap();
+        let at = SocketAddr::from((NODE, 30_080));
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        assert_eq!(say(&socket, at), (server.to_string(), at));
+        socket.connect(at).unwrap();
+        socket.send(b"?").unwrap();
+        assert_eq!(hear(&socket).1, at);
+    });
+}
+
+#[test]
+fn a_client_stays_with_one_backend_while_affinity_is_on() {
+    sandboxed(|sandbox| {
+        wire::address(1, NODE, 32);
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let servers = ["127.0.0.2", "127.0.0.3", "127.0.0.4"].map(tcp_server);
+        let sticky = |backends: &[SocketAddr]| {
+            let mut view = on_node_port(Protocol::Tcp, backends);
+            view.services[0].affinity_seconds = Some(3600);
+            view
+        };
+        let asked = |n: usize| -> BTreeSet<String> { (0..n).map(|_| ask(vip()).unwrap()).collect() };
+        // 60 throws at three: one side only has a chance of 1 in 10^28.
+        dataplane.sync_services(&on_node_port(Protocol::Tcp, &servers)).unwrap();
+        assert!(asked(60).len() > 1);
+        dataplane.sync_services(&sticky(&servers)).unwrap();
+        let first = asked(60);
+        assert_eq!(first.len(), 1, "switched on");
+        assert_eq!(ask((NODE, 30_080).into()).unwrap(), *first.first().unwrap(), "by the node port as well");
+        let left: Vec<SocketAddr> = servers.into_iter().filter(|s| !first.contains(&s.to_string())).collect();
+        dataplane.sync_services(&sticky(&left)).unwrap();
+        let second = asked(60);
+        assert_eq!(second.len(), 1, "the backend is gone, and another takes its place");
+        assert!(first.is_disjoint(&second));
+        drop(dataplane);
+        let dataplane = sandbox.open();
+        dataplane.sync_services(&sticky(&servers)).unwrap();
+        assert_eq!(asked(60), second, "another agent changes nothing");
+        dataplane.sync_services(&on_node_port(Protocol::Tcp, &servers)).unwrap();
+        assert!(asked(60).len() > 1, "switched off");
+    });
+}
+
+#[test]
+fn ports_of_the_node_lead_to_pods_by_address_and_protocol() {
+    sandboxed(|sandbox| {
+        wire::address(1, NODE, 32);
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let (one, two, all) = (tcp_server("127.0.0.2"), tcp_server("127.0.0.3"), tcp_server("127.0.0.4"));
+        let three = udp_server("127.0.0.5");
+        let port = |host_ip: Option<Ipv4Addr>, host_port, protocol, to: SocketAddr| HostPort {
+            namespace: "default".into(),
+            name: to.to_string(),
+            host_ip: host_ip.map(IpAddr::from),
+            host_port,
+            protocol,
+            addr: to.ip(),
+            port: to.port(),
+        };
+        let host_ports = vec![
+            port(Some(Ipv4Addr::LOCALHOST), 54_323, Protocol::Tcp, one),
+            port(Some(NODE), 54_323, Protocol::Tcp, two),
+            port(Some(NODE), 54_323, Protocol::Udp, three),
+            port(None, 54_324, Protocol::Tcp, all),
+        ];
+        dataplane.sync_services(&ServiceView { host_ports, ..ServiceView::default() }).unwrap();
+        assert_eq!(ask((Ipv4Addr::LOCALHOST, 54_323).into()).unwrap(), one.to_string());
+        assert_eq!(ask((NODE, 54_323).into()).unwrap(), two.to_string());
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        assert_eq!(say(&socket, (NODE, 54_323).into()).0, three.to_string());
+        for ip in [NODE, Ipv4Addr::LOCALHOST] {
+            assert_eq!(ask((ip, 54_324).into()).unwrap(), all.to_string());
+        }
     });
 }
 

@@ -178,40 +178,138 @@ fn everything_flows_by_clsact() {
     });
 }
 
+/// A Service on port 80 of [`VIP`] and port 30080 of the node, with these backends on port 8080.
+fn service(protocol: Protocol, backends: &[Ipv4Addr]) -> ServiceView {
+    let endpoint = |addr: &Ipv4Addr| Endpoint::ready((*addr).into(), 8080, PODS.contains(addr));
+    ServiceView {
+        services: vec![ServiceSpec {
+            namespace: "default".into(),
+            name: "web".into(),
+            cluster_ips: vec![VIP.into()],
+            ports: vec![PortSpec {
+                name: String::new(),
+                protocol,
+                port: 80,
+                node_port: Some(30_080),
+                endpoints: backends.iter().map(endpoint).collect(),
+            }],
+            ..ServiceSpec::default()
+        }],
+        ..ServiceView::default()
+    }
+}
+
 #[test]
 fn a_service_is_reached_from_pod_and_host() {
     sandboxed(|sandbox| {
         let node = node(sandbox, TcMode::Probe);
-        let endpoint = |addr: Ipv4Addr| Endpoint {
-            addr: addr.into(),
-            port: 8080,
-            ready: true,
-            serving: true,
-            terminating: false,
-            local: true,
-        };
-        let view = ServiceView {
-            services: vec![ServiceSpec {
-                namespace: "default".into(),
-                name: "web".into(),
-                cluster_ips: vec![VIP.into()],
-                ports: vec![PortSpec {
-                    name: String::new(),
-                    protocol: Protocol::Tcp,
-                    port: 80,
-                    endpoints: vec![endpoint(PODS[1])],
-                }],
-                affinity_seconds: None,
-                local_only: false,
-            }],
-        };
-        node.dataplane.sync_services(&view).unwrap();
-        let server = node.pods[1].spawn(|| tcp_server(PODS[1], 8080, 3)).join().unwrap();
+        node.dataplane.sync_services(&service(Protocol::Tcp, &[PODS[1]])).unwrap();
+        let server = node.pods[1].spawn(|| tcp_server(PODS[1], 8080, 4)).join().unwrap();
         // Outside of the node's cgroup no socket hook runs: the packets themselves are translated.
         assert_eq!(node.pods[0].run(|| ask((VIP, 80).into(), 300_000)), format!("{} 300000", PODS[0]));
+        // The pod itself is shown the node, as its own address would never be answered.
+        assert_eq!(node.pods[1].run(|| ask((VIP, 80).into(), 300_000)), format!("{NODE} 300000"));
         sandbox.enter_cgroup();
         assert_eq!(node.pods[0].run(|| ask((VIP, 80).into(), 1000)), format!("{} 1000", PODS[0]));
         assert!(ask((VIP, 80).into(), 1000).ends_with(" 1000"));
         server.join().unwrap();
+    });
+}
+
+/// A pod of another node, for which the world stands in.
+const FAR_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 9, 9);
+const NODE_PORT: (Ipv4Addr, u16) = (NODE, 30_080);
+
+fn far_pod(node: &Node) {
+    node.world.run(|| {
+        wire::address(1, FAR_POD, 32);
+        // The other node knows the way to this one's pods.
+        wire::route(wire::index("eth0"), Ipv4Addr::new(10, 244, 0, 0), 24, Some(NODE));
+    });
+    wire::route(wire::index("uplink"), FAR_POD, 32, Some(WORLD));
+}
+
+#[test]
+fn a_node_port_is_reached_from_outside() {
+    sandboxed(|sandbox| {
+        let node = node(sandbox, TcMode::Probe);
+        far_pod(&node);
+        let bulk = 300_000;
+        node.dataplane.sync_services(&service(Protocol::Tcp, &[PODS[0]])).unwrap();
+        let server = node.pods[0].spawn(|| tcp_server(PODS[0], 8080, 2)).join().unwrap();
+        let seen = node.world.run(move || ask(NODE_PORT.into(), bulk));
+        assert_eq!(seen, format!("{WORLD} {bulk}"), "a pod of the node sees the client");
+        let seen = node.pods[1].run(move || ask(NODE_PORT.into(), bulk));
+        assert_eq!(seen, format!("{} {bulk}", PODS[1]), "also a pod that no socket hook helps");
+        server.join().unwrap();
+        node.dataplane.sync_services(&service(Protocol::Tcp, &[FAR_POD])).unwrap();
+        let server = node.world.spawn(|| tcp_server(FAR_POD, 8080, 2)).join().unwrap();
+        let seen = node.world.run(move || ask(NODE_PORT.into(), bulk));
+        assert_eq!(seen, format!("{NODE} {bulk}"), "a pod elsewhere sees the node");
+        let seen = node.pods[1].run(move || ask(NODE_PORT.into(), bulk));
+        assert_eq!(seen, format!("{} {bulk}", PODS[1]));
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn datagrams_to_a_node_port_come_back_whole_or_with_the_error() {
+    sandboxed(|sandbox| {
+        let node = node(sandbox, TcMode::Probe);
+        far_pod(&node);
+        for pod in [PODS[0], FAR_POD] {
+            node.dataplane.sync_services(&service(Protocol::Udp, &[pod])).unwrap();
+            let place = if pod == FAR_POD { &node.world } else { &node.pods[0] };
+            let socket = place.run(move || UdpSocket::bind((pod, 8080)).unwrap());
+            let echo = std::thread::spawn(move || {
+                let mut buffer = vec![0; 9000];
+                let (n, from) = socket.recv_from(&mut buffer).unwrap();
+                socket.send_to(&buffer[..n], from).unwrap();
+            });
+            node.world.run(|| {
+                let socket = UdpSocket::bind((WORLD, 0)).unwrap();
+                socket.set_read_timeout(WAIT).unwrap();
+                let sent: Vec<u8> = (0..4000_u32).map(|i| i as u8).collect();
+                socket.send_to(&sent, NODE_PORT).unwrap();
+                let mut buffer = vec![0; 9000];
+                let (n, from) = socket.recv_from(&mut buffer).unwrap();
+                assert_eq!((&buffer[..n], from), (&sent[..], NODE_PORT.into()));
+            });
+            echo.join().unwrap();
+            // Nobody listens there any more, and the client is told.
+            assert_refused(&node.world, WORLD);
+        }
+        // No endpoint at all: the node itself says so.
+        node.dataplane.sync_services(&service(Protocol::Udp, &[])).unwrap();
+        assert_refused(&node.world, WORLD);
+        assert_refused(&node.pods[0], PODS[0]);
+    });
+}
+
+fn assert_refused(place: &Netns, from: Ipv4Addr) {
+    place.run(move || {
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        socket.set_read_timeout(WAIT).unwrap();
+        socket.connect(NODE_PORT).unwrap();
+        socket.send(b"?").unwrap();
+        let error = socket.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn without_endpoints_connections_are_refused_at_once() {
+    sandboxed(|sandbox| {
+        let node = node(sandbox, TcMode::Probe);
+        node.dataplane.sync_services(&service(Protocol::Tcp, &[])).unwrap();
+        let refused = |to: (Ipv4Addr, u16)| {
+            let error = TcpStream::connect_timeout(&to.into(), WAIT.unwrap()).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{to:?}");
+        };
+        node.world.run(move || refused(NODE_PORT));
+        node.pods[0].run(move || {
+            refused(NODE_PORT);
+            refused((VIP, 80));
+        });
     });
 }

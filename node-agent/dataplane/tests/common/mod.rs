@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+pub mod node;
 pub mod packet;
 pub mod wire;
 
@@ -105,12 +106,16 @@ impl Sandbox {
 
     /// Path of a pinned program.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.dir.join("skep/test/n1_example_org/v1/programs").join(name)
+        self.pins().join("programs").join(name)
     }
 
     /// Path of a pinned map.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.dir.join("skep/test/n1_example_org/v1/maps").join(name)
+        self.pins().join("maps").join(name)
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.dir.join(format!("skep/test/n1_example_org/v{}", skep_abi::LAYOUT))
     }
 }
 

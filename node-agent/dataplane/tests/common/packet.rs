@@ -159,6 +159,11 @@ impl Packet {
         }
     }
 
+    /// The TCP flags.
+    pub fn flags(&self) -> u8 {
+        self.0[self.l4() + 13]
+    }
+
     pub fn udp_checksum(&self) -> u16 {
         word(&self.0, self.l4() + 6)
     }
