@@ -21,6 +21,11 @@ pub fn needs_node_ports(spec: &Spec) -> bool {
     }
 }
 
+/// Whether the ports of a Service may have node ports, given or asked for.
+fn may_have_node_ports(spec: &Spec) -> bool {
+    matches!(word(spec, "type"), "NodePort" | "LoadBalancer")
+}
+
 /// Whether a Service gets a node port for health checks.
 pub fn needs_health_check_port(spec: &Spec) -> bool {
     word(spec, "type") == "LoadBalancer" && word(spec, "externalTrafficPolicy") == "Local"
@@ -110,10 +115,12 @@ pub(super) fn drop_what_the_type_has_not(spec: &mut Spec, before: &Spec) {
         drop_same(spec, before, "ipFamilies");
         drop_same(spec, before, "ipFamilyPolicy");
     }
-    if needs_node_ports(before) && !needs_node_ports(spec) {
-        let same = ports(spec).map(node_port).eq(ports(before).map(node_port));
+    if may_have_node_ports(before) && !may_have_node_ports(spec) {
+        // Ports may go and change meanwhile, as long as no number is new.
+        let had: Vec<i64> = ports(before).map(node_port).collect();
+        let none_new = ports(spec).map(node_port).all(|port| port == 0 || had.contains(&port));
         let list = spec.get_mut("ports").and_then(Value::as_array_mut);
-        for port in list.into_iter().flatten().filter_map(Value::as_object_mut).filter(|_| same) {
+        for port in list.into_iter().flatten().filter_map(Value::as_object_mut).filter(|_| none_new) {
             port.remove("nodePort");
         }
     }

@@ -192,6 +192,26 @@ fn an_update_keeps_what_was_given() {
 }
 
 #[test]
+fn node_ports_go_with_the_type_unless_a_number_is_new() {
+    let ports =
+        json!([{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81, "nodePort": 30081}]);
+    let balanced = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports});
+    for old in [service(json!({"type": "NodePort", "ports": ports})), service(balanced)] {
+        let mut less = old.clone();
+        less["spec"]["type"] = "ClusterIP".into();
+        less["spec"]["ports"].as_array_mut().unwrap().remove(0);
+        let (new, wrong) = updated(less, &old);
+        assert_eq!((new["spec"]["ports"][0].get("nodePort"), wrong.as_str()), (None, ""));
+        let mut other = old.clone();
+        other["spec"]["type"] = "ClusterIP".into();
+        other["spec"]["ports"][0]["nodePort"] = 30082.into();
+        let (new, _) = updated(other, &old);
+        let wrong = shown(&Service.validate(&new));
+        assert!(wrong.contains("may not be used when `type` is 'ClusterIP'"), "{wrong}");
+    }
+}
+
+#[test]
 fn an_address_stays() {
     let old = plain();
     let mut other = old.clone();
