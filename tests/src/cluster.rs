@@ -11,7 +11,7 @@ use serde_json::Value;
 use skep_images::load::Outcome;
 use xtask::api::{Api, condition};
 use xtask::cluster::lan::Lan;
-use xtask::cluster::program::{self, AGENT, on_node, process_name};
+use xtask::cluster::program::{self, AGENT, DNS, on_node, process_name};
 use xtask::cluster::{Config, Node, down, parts, up};
 use xtask::kernel;
 use xtask::layout::Layout;
@@ -42,17 +42,18 @@ impl TestCluster {
         let id = std::process::id();
         // Two pods' networks must not meet, nor those of a cluster that somebody brought up by hand.
         let lane = id % 40;
-        let [server, agent, health] = free_ports(id)?;
+        let [server, agent, health, dns_port, dns_http] = free_ports(id)?;
         let dir = layout.target.join("e2e").join(format!("t{id}"));
         let mut config = Config {
             name: format!("t{id}"),
             secure_port: server,
+            dns_port,
             service_cidr: format!("10.{}.0.0/16", 100 + lane),
             cluster_cidr: format!("10.{}.0.0/16", 160 + lane),
             ..Config::new(&dir)?
         };
         for node in &mut config.nodes {
-            (node.agent_port, node.healthz_port) = (agent, health);
+            (node.agent_port, node.healthz_port, node.dns_http_port) = (agent, health, dns_http);
         }
         Ok((config, layout))
     }
@@ -166,6 +167,14 @@ impl TestCluster {
     /// When it cannot be started.
     pub fn start_agent(&self) -> Result<()> {
         self.start_agent_on(1)
+    }
+
+    /// Starts the DNS server again and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_dns(&self) -> Result<()> {
+        program::start(&DNS, &self.config, self.node(1)?, &self.layout).map(|_| ())
     }
 
     /// Starts the agent of a node again.
@@ -328,15 +337,15 @@ impl TestCluster {
     }
 }
 
-/// Three free ports below those that the kernel gives to clients: while a killed server is away, a client that tries to
+/// Free ports below those that the kernel gives to clients: while a killed server is away, a client that tries to
 /// reach it would otherwise be given the server's own port and keep it.
-fn free_ports(id: u32) -> Result<[u16; 3]> {
-    let first = 12_000 + (id % 6_000) * 3;
+fn free_ports(id: u32) -> Result<[u16; 5]> {
+    let first = 12_000 + (id % 3_600) * 5;
     let mut free = (first..first + 900)
         .filter_map(|port| u16::try_from(port).ok())
         .filter(|&port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok());
     let mut next = || free.next().context("no free port");
-    Ok([next()?, next()?, next()?])
+    Ok([next()?, next()?, next()?, next()?, next()?])
 }
 
 impl Drop for TestCluster {

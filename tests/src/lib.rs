@@ -7,6 +7,7 @@ mod cluster;
 pub mod differential;
 mod kubectl;
 mod machine;
+pub mod names;
 pub mod objects;
 
 pub use cluster::TestCluster;

@@ -1,8 +1,11 @@
 //! The targets: one row each.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, LazyLock};
 
+use hickory_proto::op::Message;
 use serde_json::{Value, json};
 use skep_api::kinds::ResourceTable;
 use skep_api::patch::{self, PatchType};
@@ -11,6 +14,13 @@ use skep_api::{FieldSelector, LabelSelector, Quantity, Status, protobuf};
 use skep_apiserver::RequestInfo;
 use skep_apiserver::registry::Token;
 use skep_cel::{Decl, Env, Program};
+use skep_dns::access::Access;
+use skep_dns::core::{Domain, Zone};
+use skep_dns::forward::Forwarder;
+use skep_dns::handler::{Decision, Handler, Transport};
+use skep_dns::metrics::Metrics;
+use skep_dns::upstream::{Named, Upstreams};
+use skep_dns::view::View;
 
 /// Something that reads bytes.
 #[derive(Debug)]
@@ -94,6 +104,17 @@ pub static TARGETS: &[Target] = &[
             b"/apis/apps/v1/watch/namespaces//a",
         ],
         run: path,
+    },
+    Target {
+        name: "dns",
+        seeds: &[
+            b"\x12\x34\x01\x20\0\x01\0\0\0\0\0\x01\x03web\x07default\x03svc\x07cluster\x05local\0\0\x01\0\x01\0\0\x29\x10\0\0\0\x80\0\0\0",
+            b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x05_http\x04_tcp\x03web\x07default\x03svc\x07cluster\x05local\0\0\x21\0\x01",
+            b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x017\x010\x0296\x0210\x07in-addr\x04arpa\0\0\x0c\0\x01",
+            b"\0\x02\0\0\0\x01\0\0\0\0\0\0\x07cluster\x05local\0\0\x06\0\x01",
+            b"\0\x03\x01\0\0\x01\0\0\0\0\0\x01\x01a\x07example\0\0\x41\0\x01\xc0\x0c\0\x10\0\x01\0\0\0\x05\0\x02\x01x",
+        ],
+        run: dns,
     },
 ];
 
@@ -193,5 +214,38 @@ fn path(bytes: &[u8]) {
     for method in ["GET", "POST", "DELETE"] {
         let info = RequestInfo::parse(method, path, query);
         assert!(info.is_resource || info.resource.is_empty(), "{info:?}");
+    }
+}
+
+static NAMES: LazyLock<Handler> = LazyLock::new(|| {
+    let mut zone = Zone::default();
+    zone.set_namespace("default", true);
+    let service = br#"{"spec": {"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]}}"#;
+    zone.set_service("default", "web", skep_dns::core::objects::service(service).unwrap_or_default());
+    let view = View::open(Path::new("/nonexistent"));
+    view.publish(zone);
+    let metrics = Arc::new(Metrics::default());
+    let upstreams = Upstreams::new(Named::Here(Vec::new()), Vec::new());
+    Handler {
+        access: Access::new(Vec::new()),
+        domain: Domain::default(),
+        view: Arc::new(view),
+        forwarder: Forwarder::new(upstreams, 0, metrics.clone()),
+        metrics,
+        turn: AtomicUsize::default(),
+    }
+});
+
+/// An answer has the number of its question, says that it is one, and can be read.
+fn dns(bytes: &[u8]) {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        if let Decision::Send(answer) = NAMES.decide(bytes, ([127, 0, 0, 1], 1).into(), transport) {
+            let fits = answer.len() <= if transport == Transport::Udp { 4096 } else { 65_535 };
+            assert!(
+                fits && answer.get(..2) == bytes.get(..2)
+                    && answer.get(2).is_some_and(|flags| flags & 0x80 != 0)
+            );
+            assert!(Message::from_vec(&answer).is_ok(), "{answer:?}");
+        }
     }
 }

@@ -44,4 +44,5 @@ targets! {
     cel: "cel", 5_000;
     continue_tokens: "continue", 50_000;
     paths: "path", 50_000;
+    questions: "dns", 50_000;
 }

@@ -24,6 +24,8 @@ pub struct Config {
     pub cluster_cidr: String,
     /// Addresses of Services.
     pub service_cidr: String,
+    /// Port of the DNS servers on their nodes.
+    pub dns_port: u16,
     /// The network that joins nodes with network namespaces of their own. Without one, the only node is the machine.
     pub lan: Option<Lan>,
     /// Its nodes, at least one.
@@ -41,11 +43,19 @@ pub struct Node {
     pub agent_port: u16,
     /// Port of the agent's health endpoint, on loopback.
     pub healthz_port: u16,
+    /// Port of the DNS server's health endpoint, on loopback.
+    pub dns_http_port: u16,
 }
 
 impl Node {
     fn numbered(number: u8, ip: Ipv4Addr) -> Self {
-        Node { name: format!("node-{number}"), ip, agent_port: 10250, healthz_port: 10248 }
+        Node {
+            name: format!("node-{number}"),
+            ip,
+            agent_port: 10250,
+            healthz_port: 10248,
+            dns_http_port: 9153,
+        }
     }
 }
 
@@ -63,6 +73,7 @@ impl Config {
             secure_port: 6443,
             cluster_cidr: "10.244.0.0/16".to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
+            dns_port: 10053,
             lan: None,
             nodes: vec![Node::numbered(1, ip)],
         })
@@ -195,6 +206,22 @@ impl Config {
     #[must_use]
     pub fn agent_data(&self, node: &Node) -> PathBuf {
         self.node_dir(node).join("agent")
+    }
+
+    /// A node's DNS server's data directory.
+    #[must_use]
+    pub fn dns_data(&self, node: &Node) -> PathBuf {
+        self.node_dir(node).join("dns")
+    }
+
+    /// Address of the cluster's DNS: the tenth of the Service range, as the server has it.
+    ///
+    /// # Errors
+    /// The range is none.
+    pub fn cluster_dns(&self) -> Result<Ipv4Addr> {
+        let base = self.service_cidr.split('/').next().unwrap_or_default();
+        let base: Ipv4Addr = base.parse().with_context(|| format!("Service range {}", self.service_cidr))?;
+        Ok(Ipv4Addr::from(u32::from(base) + 10))
     }
 
     /// A process's log.

@@ -71,7 +71,13 @@ fn remove_dir(path: &Path, left: &mut Vec<String>) {
 fn roots(config: &Config) -> BTreeSet<i32> {
     let of_nodes = config.nodes.iter().flat_map(|node| {
         let toml = config.node_dir(node).join("containerd.toml");
-        [config.agent_data(node), config.cni_socket(node), config.containerd_socket(node), toml]
+        [
+            config.agent_data(node),
+            config.dns_data(node),
+            config.cni_socket(node),
+            config.containerd_socket(node),
+            toml,
+        ]
     });
     let marks: BTreeSet<String> =
         [config.server_data()].into_iter().chain(of_nodes).map(|path| path.display().to_string()).collect();

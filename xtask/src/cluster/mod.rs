@@ -4,6 +4,7 @@ pub mod agent;
 pub mod config;
 pub mod containerd;
 pub mod demo;
+pub mod dns;
 pub mod down;
 pub mod lan;
 pub mod node_exec;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::config::{Config, Node};
-use super::{agent, containerd};
+use super::{agent, containerd, dns};
 use crate::kernel;
 use crate::layout::Layout;
 use crate::proc::{self, Process};
@@ -40,8 +40,12 @@ pub const CONTAINERD: Program = Program {
 pub const AGENT: Program =
     Program { name: "skep-agent", built: true, command: agent::command_line, ready: |_, _| true };
 
+/// The DNS server.
+pub const DNS: Program =
+    Program { name: "skep-dns", built: true, command: dns::command_line, ready: dns::ready };
+
 /// What is started once the server answers, in this order.
-pub const AFTER_SERVER: &[&Program] = &[&AGENT];
+pub const AFTER_SERVER: &[&Program] = &[&DNS, &AGENT];
 
 /// Every program of a node, in the order they start.
 pub fn programs() -> impl Iterator<Item = &'static Program> {

@@ -116,6 +116,7 @@ pub fn server_command(config: &Config, layout: &Layout) -> Command {
     server.arg("--tls-san").arg("127.0.0.1").arg("--tls-san").arg("localhost");
     server.arg("--service-cluster-ip-range").arg(&config.service_cidr);
     server.arg("--cluster-cidr").arg(&config.cluster_cidr);
+    server.arg("--cluster-dns-port").arg(config.dns_port.to_string());
     server
 }
 

@@ -41,7 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-bench", &["skep-client", "skep-store"]),
     ("skep-images", &[]),
     ("xtask", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "skep-observe"]),
-    ("skep-fuzz", &["skep-api", "skep-apiserver", "skep-cel"]),
+    ("skep-fuzz", &["skep-api", "skep-apiserver", "skep-cel", "skep-dns"]),
     ("skep-operator", &[]),
     ("skep-tests", &["skep-api", "skep-client", "skep-images", "xtask"]),
 ];

@@ -68,6 +68,18 @@ enum Found<'a> {
     Missing,
 }
 
+impl Default for Domain {
+    /// `cluster.local`.
+    fn default() -> Self {
+        let name = |text: &str| Name::from_ascii(text).unwrap_or_default();
+        Domain {
+            apex: name("cluster.local."),
+            server: name("ns.dns.cluster.local."),
+            mailbox: name("hostmaster.cluster.local."),
+        }
+    }
+}
+
 impl Domain {
     /// The zone of a domain such as `cluster.local`; none where that is no name.
     pub fn new(domain: &str) -> Option<Self> {

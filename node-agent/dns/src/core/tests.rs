@@ -354,6 +354,7 @@ fn the_zone_speaks_of_itself() {
     );
     assert_eq!(told("ns.dns.cluster.local", A), ["ns.dns.cluster.local. A 10.96.0.10"]);
     assert_eq!(told("ns.dns.cluster.local", AAAA), [""; 0]);
+    assert_eq!(Domain::new("cluster.local"), Some(Domain::default()));
     for bad in ["", ".", "a..b", &"x".repeat(64)] {
         assert_eq!(Domain::new(bad), None, "{bad}");
     }
