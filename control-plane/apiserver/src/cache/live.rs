@@ -3,7 +3,7 @@
 use super::{Cache, Caches, prefix_of};
 use skep_api::kinds::ResourceTable;
 use skep_api::{GroupResource, Resource};
-use skep_store::{StoreError, WatchItem, prefix_end};
+use skep_store::{StoreError, WatchItem, Watcher, prefix_end};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -68,8 +68,14 @@ impl Caches {
             };
             caches.insert(resource, cache);
         }
+        let leaving: Vec<(String, Arc<Cache>)> = old
+            .caches
+            .iter()
+            .filter(|(resource, _)| !caches.contains_key(*resource))
+            .map(|(resource, cache)| (prefix_of(resource), cache.clone()))
+            .collect();
         let mut attempt = 0;
-        while let Err(why) = self.join(&joining, &mut || {
+        while let Err(why) = self.join(&joining, &leaving, &mut || {
             *self.live.write() = Arc::new(Live { table: table.clone(), caches: caches.clone() });
         }) {
             attempt += 1;
@@ -84,8 +90,15 @@ impl Caches {
     /// Fills new caches, and publishes them at an instant at which each holds everything that the feed has handed out.
     ///
     /// The objects are read at one revision, without holding up the feed. What has changed since is taken over while the
-    /// feed stands still; what the feed then still has to say of that time, the cache knows already and passes over.
-    fn join(&self, joining: &[(String, Arc<Cache>)], publish: &mut dyn FnMut()) -> Result<(), StoreError> {
+    /// feed stands still; what the feed then still has to say of that time, the cache knows already and passes over. The
+    /// caches that go, of which the feed will say no more, take over what it has not told them yet: their watches end
+    /// with everything that was written.
+    fn join(
+        &self,
+        joining: &[(String, Arc<Cache>)],
+        leaving: &[(String, Arc<Cache>)],
+        publish: &mut dyn FnMut(),
+    ) -> Result<(), StoreError> {
         let mut catching_up = Vec::new();
         for (prefix, cache) in joining {
             let read = self.store.range(prefix.as_bytes(), &prefix_end(prefix.as_bytes()), 0, None)?;
@@ -98,21 +111,29 @@ impl Caches {
         }
         let _feeding = self.feeding.lock();
         for (prefix, cache, watcher) in &mut catching_up {
-            while let Some(item) = watcher.try_next().map_err(ended)? {
-                let WatchItem::Events { events, .. } = item else { continue };
-                for event in events.iter() {
-                    let local =
-                        std::str::from_utf8(&event.key).ok().and_then(|k| k.strip_prefix(prefix.as_str()));
-                    if let Some(local) = local {
-                        cache.apply(local, event);
-                    }
-                }
-            }
-            cache.caught_up();
+            catch_up(prefix, cache, watcher)?;
+        }
+        for (prefix, cache) in leaving {
+            catch_up(prefix, cache, &mut self.store.watch(prefix.as_bytes(), self.reached())?)?;
         }
         publish();
         Ok(())
     }
+}
+
+/// Takes over what a watcher of a cache's part of the store has to tell by now.
+fn catch_up(prefix: &str, cache: &Cache, watcher: &mut Watcher) -> Result<(), StoreError> {
+    while let Some(item) = watcher.try_next().map_err(ended)? {
+        let WatchItem::Events { events, .. } = item else { continue };
+        for event in events.iter() {
+            let local = std::str::from_utf8(&event.key).ok().and_then(|key| key.strip_prefix(prefix));
+            if let Some(local) = local {
+                cache.apply(local, event);
+            }
+        }
+    }
+    cache.caught_up();
+    Ok(())
 }
 
 fn ended(end: skep_store::WatchEnd) -> StoreError {
