@@ -87,6 +87,8 @@ async fn watch(w: &World, version: &str, begin: Begin) -> crate::registry::Watch
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resource_that_comes_is_complete_however_busy_the_store_is() {
     let w = world().await;
+    // A store without any write has no revision that a watch could begin after.
+    w.config_map("first", json!({})).await;
     let resource = GroupResource::new("example.com", "widgets");
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let writers: Vec<_> = (0..4)
