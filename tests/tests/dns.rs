@@ -114,6 +114,8 @@ fn names_lead_where_they_should_and_go_on_while_everything_else_is_dead() -> Res
     cluster.start_server()?;
     cluster.start_agent()?;
     cluster.wait("the agent to be healthy", || cluster.agent_healthy())?;
+    // An agent that has just begun may not have been told of its pods yet.
+    cluster.wait("the agent to know the pod", || log(&cluster, "asker").is_ok())?;
     let seen = printed(&log(&cluster, "asker")?);
     for name in known {
         let expected = if name == "one.head" { &one } else { &web };
@@ -121,7 +123,12 @@ fn names_lead_where_they_should_and_go_on_while_everything_else_is_dead() -> Res
     }
     assert!(seen[NOTHING].iter().all(|led| led.starts_with('!')), "{seen:?}");
 
-    // Nor the process that knew the names: the next one begins with what it wrote down.
+    // Nor the process that knew the names: the next one begins with what it wrote down, some seconds after it changed.
+    let node = cluster.config.nodes.first().context("the cluster has a node")?;
+    let written = cluster.config.dns_data(node).join("names.json");
+    cluster.wait("the names to be on disk", || {
+        std::fs::read_to_string(&written).is_ok_and(|names| names.contains(&one) && names.contains(&web))
+    })?;
     cluster.kill("skep-server")?;
     cluster.kill("skep-dns")?;
     cluster.start_dns()?;
