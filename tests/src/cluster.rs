@@ -12,7 +12,7 @@ use skep_images::load::Outcome;
 use xtask::api::{Api, condition};
 use xtask::cluster::lan::Lan;
 use xtask::cluster::program::{self, AGENT, DNS, on_node, process_name};
-use xtask::cluster::{Config, Node, down, parts, up};
+use xtask::cluster::{Config, Node, Part, down, parts, up};
 use xtask::kernel;
 use xtask::layout::Layout;
 use xtask::proc::{Process, until};
@@ -191,6 +191,15 @@ impl TestCluster {
     /// When it does not.
     pub fn start_server(&self) -> Result<()> {
         up::start_server(&self.config, &self.layout).map(|_| ())
+    }
+
+    /// The cluster's processes as they are recorded, none for a part that has no record.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn processes(&self) -> Result<Vec<Option<Process>>> {
+        let read = |part: &Part| Process::read(&self.config.pid_file(&part.name));
+        parts(&self.config).iter().map(read).collect()
     }
 
     /// Whether the agent answers that it is healthy.

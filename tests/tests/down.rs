@@ -3,23 +3,16 @@
 use anyhow::Result;
 use skep_tests::{Snapshot, TestCluster};
 use xtask::cluster::{parts, up};
-use xtask::proc::Process;
 
 #[test]
 fn a_second_up_adopts_what_runs_and_down_removes_it_all() -> Result<()> {
     let before = Snapshot::take();
     let cluster = TestCluster::start()?;
     cluster.serve("web", 2)?;
-    let processes = || -> Result<Vec<_>> {
-        parts(&cluster.config)
-            .iter()
-            .map(|part| Process::read(&cluster.config.pid_file(&part.name)))
-            .collect()
-    };
-    let first = processes()?;
+    let first = cluster.processes()?;
     assert!(first.iter().all(Option::is_some), "{first:?}");
     up::up(&cluster.config, &cluster.layout)?;
-    assert_eq!(processes()?, first);
+    assert_eq!(cluster.processes()?, first);
     let added = before.added(&Snapshot::take());
     for kind in ["process", "pin", "cgroup", "mount", "interface", "network namespace", "eBPF program"] {
         assert!(

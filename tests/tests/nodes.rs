@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use skep_images::load::{Outcome, get};
 use skep_tests::{Snapshot, TestCluster, objects};
 use xtask::cluster::program::on_node;
-use xtask::cluster::{parts, up};
-use xtask::proc::Process;
+use xtask::cluster::up;
 use xtask::run::{command, text};
 
 /// Requests of one kind from one place to another.
@@ -72,15 +71,9 @@ fn two_nodes_reach_each_other_and_nothing_stays_of_them() -> Result<()> {
     nodes_are_apart(&cluster)?;
     agents_may_be_dead(&cluster, &servers)?;
 
-    let processes = || -> Result<Vec<_>> {
-        parts(&cluster.config)
-            .iter()
-            .map(|part| Process::read(&cluster.config.pid_file(&part.name)))
-            .collect()
-    };
-    let first = processes()?;
+    let first = cluster.processes()?;
     up::up(&cluster.config, &cluster.layout)?;
-    assert_eq!(processes()?, first, "a second up adopts");
+    assert_eq!(cluster.processes()?, first, "a second up adopts");
     let added = before.added(&Snapshot::take());
     let expected =
         ["process", "pin", "cgroup", "mount", "interface", "network namespace", "eBPF program", "route"];
