@@ -105,8 +105,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         object: flags.bpf_object.clone(),
         cluster_cidr: flags.cluster_cidr.parse()?,
         service_cidr: flags.service_cluster_ip_range.parse()?,
+        cluster_cidr6: None,
+        service_cidr6: None,
         uplink: uplink.clone(),
         node_addr: node_v4,
+        node_addr6: None,
         tc: TcMode::Probe,
     };
     let dataplane = tokio::task::spawn_blocking(move || Dataplane::open(plane_config)).await?;

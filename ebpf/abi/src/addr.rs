@@ -101,6 +101,35 @@ impl Ipv4Net {
     }
 }
 
+/// An IPv6 network in network byte order. The all-zero value holds no address at all, as with [`Ipv4Net`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ipv6Net {
+    /// Network address, host bits zero.
+    pub base: Addr,
+    /// Netmask; all zero when no network is configured.
+    pub mask: Addr,
+}
+
+impl Ipv6Net {
+    /// The network that holds `ip`, of prefix length `prefix` (above 128 is taken as 128).
+    pub fn new(ip: Ipv6Addr, prefix: u8) -> Self {
+        let bits = u32::from(prefix.min(128));
+        let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
+        let base = ip.to_bits() & mask;
+        Self { base: Ipv6Addr::from_bits(base).into(), mask: Ipv6Addr::from_bits(mask).into() }
+    }
+
+    /// Whether the address lies in this network.
+    #[inline(always)]
+    pub const fn contains(&self, addr: &Addr) -> bool {
+        let (a, b, m) = (&addr.words, &self.base.words, &self.mask.words);
+        let differs =
+            (a[0] & m[0] ^ b[0]) | (a[1] & m[1] ^ b[1]) | (a[2] & m[2] ^ b[2]) | (a[3] & m[3] ^ b[3]);
+        m[0] | m[1] | m[2] | m[3] != 0 && differs == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +165,20 @@ mod tests {
         let one = Ipv4Net::new("1.2.3.4".parse().unwrap(), 32);
         assert!(one.contains(word("1.2.3.4")) && !one.contains(word("1.2.3.5")));
         assert!(!Ipv4Net::default().contains(0), "no network configured holds nothing");
+    }
+
+    #[test]
+    fn networks_of_ipv6_hold_what_they_should() {
+        let addr = |ip: &str| Addr::from(ip.parse::<Ipv6Addr>().unwrap());
+        let net = Ipv6Net::new("fd00:10:244:7::9".parse().unwrap(), 56);
+        assert!(
+            net.contains(&addr("fd00:10:244::")) && net.contains(&addr("fd00:10:244:ff:ffff:ffff:ffff:ffff"))
+        );
+        assert!(!net.contains(&addr("fd00:10:244:100::")) && !net.contains(&addr("fd00:10:243:ff::")));
+        let odd = Ipv6Net::new("2001:db8::8:1".parse().unwrap(), 109);
+        assert!(odd.contains(&addr("2001:db8::f:ffff")) && !odd.contains(&addr("2001:db8::7:ffff")));
+        let one = Ipv6Net::new("fd00::1".parse().unwrap(), 128);
+        assert!(one.contains(&addr("fd00::1")) && !one.contains(&addr("fd00::2")));
+        assert!(!Ipv6Net::default().contains(&addr("::")), "no network configured holds nothing");
     }
 }

@@ -1,16 +1,16 @@
 //! What the agent tells the programs, and what it notes for its own next start.
 
-use crate::Ipv4Net;
+use crate::{Addr, Ipv4Net, Ipv6Net};
 
 /// The only value of `CONFIG` (key 0). All zero, as the kernel makes it, means: touch nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Every pod address of the cluster; such destinations are never masqueraded.
+    /// Every IPv4 pod address of the cluster; such destinations are never masqueraded.
     pub cluster_cidr: Ipv4Net,
-    /// Every ClusterIP; only such destinations are looked up packet by packet.
+    /// Every IPv4 ClusterIP.
     pub service_cidr: Ipv4Net,
-    /// The node's address that masqueraded packets carry, network byte order; zero turns masquerading off.
+    /// The node's address that masqueraded IPv4 packets carry, network byte order; zero leaves IPv4 on the uplink alone.
     pub node_addr: u32,
     /// Index of the uplink interface.
     pub uplink_ifindex: u32,
@@ -26,6 +26,12 @@ pub struct Config {
     pub pad: u32,
     /// The cookie of the node's own network namespace (`SO_NETNS_COOKIE`); zero where the kernel tells none.
     pub netns_cookie: u64,
+    /// Every IPv6 pod address of the cluster.
+    pub cluster_cidr6: Ipv6Net,
+    /// Every IPv6 ClusterIP.
+    pub service_cidr6: Ipv6Net,
+    /// The node's address that masqueraded IPv6 packets carry; all zero leaves IPv6 on the uplink alone.
+    pub node_addr6: Addr,
     /// Always zero.
     pub reserved: [u32; 4],
 }

@@ -23,7 +23,7 @@ pub mod reject;
 pub mod service;
 pub mod socket;
 
-pub use addr::{Addr, Ipv4Net};
+pub use addr::{Addr, Ipv4Net, Ipv6Net};
 pub use config::{Config, Meta};
 pub use conntrack::{CtEntry, CtKey, CtKind};
 pub use pod::{DropCount, DropKey, DropReason, LocalEndpoint, PodRecord, Traffic};
@@ -31,7 +31,7 @@ pub use service::{Affinity, AffinityKey, Backend, NodeAddr, Range, Service, Serv
 pub use socket::{Frontend, SocketKey, StickyBackend};
 
 /// Version of the shapes in this crate; part of the path under which maps, programs and links are pinned.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// IP protocol numbers (IANA "Assigned Internet Protocol Numbers") that the programs know.
 pub mod proto {
@@ -66,6 +66,7 @@ plain! {
     u32 = 4,
     Addr = 16,
     Ipv4Net = 8,
+    Ipv6Net = 32,
     ServiceKey = 20,
     Service = 32,
     SlotKey = 12,
@@ -84,6 +85,6 @@ plain! {
     Traffic = 32,
     DropKey = 8,
     DropCount = 16,
-    Config = 64,
+    Config = 144,
     Meta = 48,
 }

@@ -28,7 +28,7 @@ pub mod tables;
 #[cfg(feature = "trial")]
 pub mod trial;
 
-pub use config::{Config, Ipv4Cidr, TcMode};
+pub use config::{Config, Ipv4Cidr, Ipv6Cidr, TcMode};
 pub use dataplane::{Dataplane, counters_from_pins, remove_all, status_from_pins};
 pub use error::{Error, Result};
 pub use model::{Endpoint, Hint, HostPort, Network, PortSpec, Protocol, ServiceSpec, ServiceView};

@@ -30,6 +30,8 @@ pub(crate) fn kernel_config(config: &Config) -> Result<skep_abi::Config> {
     let mut out = skep_abi::Config {
         cluster_cidr: config.cluster_cidr.into(),
         service_cidr: config.service_cidr.into(),
+        cluster_cidr6: config.cluster_cidr6.map(Into::into).unwrap_or_default(),
+        service_cidr6: config.service_cidr6.map(Into::into).unwrap_or_default(),
         flags: flags::REDIRECT_PEER | flags::PER_PACKET_SERVICES | filters,
         // Before Linux 5.14 it cannot be asked; then node ports are not met on loopback addresses.
         netns_cookie: sys::netns_cookie().unwrap_or(0),
@@ -39,7 +41,7 @@ pub(crate) fn kernel_config(config: &Config) -> Result<skep_abi::Config> {
     let missing = |reason: &str| Error::Interface { name: name.clone(), reason: reason.to_owned() };
     out.uplink_ifindex = if_nametoindex(name.as_str()).map_err(|e| missing(&e.to_string()))?;
     let mut ethernet = false;
-    let mut first = None;
+    let (mut first, mut first6) = (None, None);
     for entry in getifaddrs().map_err(|e| missing(&e.to_string()))? {
         if entry.interface_name != *name {
             continue;
@@ -49,11 +51,17 @@ pub(crate) fn kernel_config(config: &Config) -> Result<skep_abi::Config> {
             ethernet = matches!(link.hatype(), ARPHRD_ETHER | ARPHRD_LOOPBACK);
         } else if let Some(v4) = address.as_sockaddr_in() {
             first.get_or_insert(v4.ip());
+        } else if let Some(v6) = address.as_sockaddr_in6()
+            && reaches(v6.ip().into())
+        {
+            first6.get_or_insert(v6.ip());
         }
     }
     let addr: Ipv4Addr =
         config.node_addr.or(first).ok_or_else(|| missing("it has no IPv4 address to masquerade with"))?;
     out.node_addr = u32::from_ne_bytes(addr.octets());
+    let has_v6 = config.cluster_cidr6.is_some() || config.service_cidr6.is_some();
+    out.node_addr6 = config.node_addr6.or(first6.filter(|_| has_v6)).map(Addr::from).unwrap_or_default();
     out.uplink_l2_len = if ethernet { skep_abi::packet::ETH_LEN } else { 0 };
     let text = fs::read_to_string(PORT_RANGE).unwrap_or_default();
     let (low, high) = parse_range(&text).unwrap_or(DEFAULT_RANGE);

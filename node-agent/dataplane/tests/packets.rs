@@ -182,7 +182,7 @@ fn what_cannot_be_sent_is_dropped_with_its_reason() {
         assert_eq!(node.drops(), [(DropReason::Malformed, false, 1)]);
         // A range of one port: the second connection to the same place has none.
         let map = MapData::from_pin(sandbox.map("CONFIG")).unwrap();
-        let mut config: Array<_, [u8; 64]> = Map::Array(map).try_into().unwrap();
+        let mut config: Array<_, [u8; 144]> = Map::Array(map).try_into().unwrap();
         let mut bytes = config.get(&0, 0).unwrap();
         bytes[28..30].copy_from_slice(&61_000_u16.to_ne_bytes());
         bytes[30..32].copy_from_slice(&61_000_u16.to_ne_bytes());

@@ -88,8 +88,11 @@ impl Sandbox {
             object: object(),
             cluster_cidr: "10.244.0.0/16".parse().unwrap(),
             service_cidr: "10.96.0.0/16".parse().unwrap(),
+            cluster_cidr6: None,
+            service_cidr6: None,
             uplink: None,
             node_addr: None,
+            node_addr6: None,
             tc: TcMode::Probe,
         }
     }
