@@ -1,6 +1,7 @@
 //! skep-agent: the node's agent. This file only wires: flags, the API client, informers, the dataplane, pods, the
 //! server, and the end on SIGTERM, which leaves pods and programs as they are.
 
+mod connections;
 mod flags;
 mod health_checks;
 mod plane;
@@ -172,6 +173,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let seen = Seen { services: services.clone(), slices, nodes: nodes.clone(), pods: own_pods.clone() };
     tokio::spawn(services::follow(plane.clone(), seen, flags.node_name.clone()));
     tokio::spawn(services::follow_addresses(plane.clone()));
+    tokio::spawn(connections::sweep(plane.clone()));
 
     let facts = Facts::gather(&rt, &flags.data_dir).await;
     let object = NodeObject::new(api.clone(), rt.clone(), node.clone(), facts, flags.port);

@@ -1,8 +1,12 @@
 //! The one connection table, for masquerading and for Services translated packet by packet.
+//!
+//! No living connection gives way to a new one: a full table refuses. The agent takes out what has expired, both halves of a
+//! connection together; without an agent the table can only fill, and what has expired is reused where a new connection has
+//! the same key.
 
 use crate::{Addr, proto};
 
-/// Which rewriting an entry of `CONNTRACK` stands for.
+/// Which rewriting an entry of `CONNTRACK`, or of `FRAGMENTS`, stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CtKind {
@@ -16,7 +20,7 @@ pub enum CtKind {
     MasqueradeReply = 4,
     /// A connection that the outside opened to a pod's own address: its packets leave unchanged.
     Direct = 5,
-    /// Later fragments of a packet whose first fragment was translated; the first port is the IP identification, the second
+    /// In `FRAGMENTS`: later fragments of a packet whose first fragment was translated; the first port is the IP identification, the second
     /// one for the source and zero for the destination.
     Fragment = 6,
 }

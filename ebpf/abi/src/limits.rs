@@ -1,7 +1,8 @@
 //! How many entries each map holds.
 //!
 //! Hash maps take memory for an entry when it is written (`BPF_F_NO_PREALLOC`) and 16 bytes a bucket
-//! beforehand; the LRU ones take everything beforehand, so they are the ones kept small.
+//! beforehand, and refuse what has no room; the LRU ones take everything beforehand, so they are the ones kept small, and
+//! give up what was used longest ago.
 
 /// `SERVICES`: front ends (address, port, protocol); 30,000 Services of two each, and half as many again.
 pub const SERVICES: u32 = 98_304;
@@ -21,8 +22,10 @@ pub const UDP_REVERSE: u32 = 16_384;
 pub const UDP_STICKY: u32 = 8_192;
 /// `TCP_PEERS`: connections whose `getpeername` shows the Service.
 pub const TCP_PEERS: u32 = 8_192;
-/// `CONNTRACK`: two entries a connection.
-pub const CONNTRACK: u32 = 32_768;
+/// `CONNTRACK`: two entries a connection; 2 MiB empty, about 26 MiB full.
+pub const CONNTRACK: u32 = 131_072;
+/// `FRAGMENTS`: datagrams whose later fragments may be on their way, once or twice each.
+pub const FRAGMENTS: u32 = 4_096;
 /// `ENDPOINTS`: addresses of pods on this node.
 pub const ENDPOINTS: u32 = 4_096;
 /// `PODS` and `COUNTERS`: pod interfaces on this node.

@@ -87,8 +87,8 @@ pub enum DropReason {
     NoPort = 2,
     /// A header is shorter than it says, or the packet could not be rewritten.
     Malformed = 3,
-    /// The connection table took no new entry.
-    NoConntrack = 4,
+    /// The connection table is full, and no living connection gives way to a new one.
+    TableFull = 4,
     /// A policy allows backends on this node alone, and there is none.
     NoLocalBackend = 5,
     /// The client is in none of the Service's source ranges.
@@ -103,7 +103,7 @@ impl DropReason {
         Self::NoBackend,
         Self::NoPort,
         Self::Malformed,
-        Self::NoConntrack,
+        Self::TableFull,
         Self::NoLocalBackend,
         Self::SourceRange,
         Self::TupleInUse,
@@ -116,7 +116,7 @@ impl DropReason {
             1 => Some(Self::NoBackend),
             2 => Some(Self::NoPort),
             3 => Some(Self::Malformed),
-            4 => Some(Self::NoConntrack),
+            4 => Some(Self::TableFull),
             5 => Some(Self::NoLocalBackend),
             6 => Some(Self::SourceRange),
             7 => Some(Self::TupleInUse),
@@ -130,7 +130,7 @@ impl DropReason {
             Self::NoBackend => "no_backend",
             Self::NoPort => "no_masquerade_port",
             Self::Malformed => "malformed",
-            Self::NoConntrack => "no_conntrack",
+            Self::TableFull => "table_full",
             Self::NoLocalBackend => "no_local_backend",
             Self::SourceRange => "source_range",
             Self::TupleInUse => "tuple_in_use",

@@ -4,15 +4,15 @@
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use skep_abi::packet::is_unicast_host;
+use skep_abi::packet::{Tuple, is_unicast_host};
 use skep_abi::pod::DIR_RX;
 use skep_abi::service::Origin;
-use skep_abi::{Config, CtEntry, CtKind, DropReason, config::flags};
+use skep_abi::{Addr, Config, CtEntry, CtKind, DropReason, config::flags};
 
-use crate::maps::{CONNTRACK, config};
+use crate::maps::{CONNTRACK, ENDPOINTS, config};
 use crate::reject::reject;
 use crate::rewrite::{self, End};
-use crate::skb::{self, DROP, NEXT, Packet};
+use crate::skb::{self, DROP, NEXT, Packed, Packet};
 use crate::{count, icmp_error, masquerade, record, translate};
 
 /// Ingress of the uplink.
@@ -31,11 +31,12 @@ fn skep_from_net(ctx: TcContext) -> i32 {
     }
     // A packet that cannot be read is the stack's to refuse.
     let Some(packet) = skb::packet(&ctx, l3, ip) else { return NEXT };
-    if to_pod {
-        direct(&packet);
-        return NEXT;
-    }
-    match enter(&ctx, config, &packet) {
+    let entered = match packet.tuple() {
+        Some(tuple) if to_pod => direct(tuple, packet.tcp_flags).unpack().map(drop),
+        None if to_pod => Ok(()),
+        _ => enter(&ctx, config, &packet),
+    };
+    match entered {
         Ok(()) => NEXT,
         Err(reason) => {
             count::dropped(skb::ifindex(&ctx), DIR_RX, reason, skb::len(&ctx));
@@ -45,19 +46,28 @@ fn skep_from_net(ctx: TcContext) -> i32 {
     }
 }
 
-/// A connection that the outside opens to a pod's own address: its answers must keep that address.
-#[inline(always)]
-fn direct(packet: &Packet) {
-    let Some(tuple) = packet.tuple() else { return };
+/// A connection that the outside opens to a pod's own address: its answers must keep that address. Addresses without a pod
+/// here are nobody's to answer by.
+#[inline(never)]
+fn direct(tuple: &Tuple, tcp_flags: u8) -> Packed {
     let key = tuple.reply_key(CtKind::Direct);
     let now = skb::now();
-    match CONNTRACK.get_ptr_mut(key) {
-        // SAFETY: a time may be written by both directions, and either is right.
-        Some(entry) => unsafe { (*entry).last_seen = now },
-        None => {
-            let entry = CtEntry { last_seen: now, ..CtEntry::default() };
-            let _ = CONNTRACK.insert(key, entry, u64::from(BPF_ANY));
+    if let Some(entry) = CONNTRACK.get_ptr_mut(key) {
+        // SAFETY: times and bits may be written by both directions, and either is right.
+        unsafe {
+            (*entry).last_seen = now;
+            (*entry).state = CtEntry::next_state((*entry).state, tuple.proto, tcp_flags);
         }
+        return Packed::ok(0);
+    }
+    // SAFETY: nothing of the value is read.
+    if unsafe { ENDPOINTS.get(Addr::v4(tuple.dst)) }.is_none() {
+        return Packed::ok(0);
+    }
+    let entry = CtEntry { last_seen: now, ..CtEntry::default() };
+    match CONNTRACK.insert(key, entry, u64::from(BPF_ANY)) {
+        Ok(()) => Packed::ok(0),
+        Err(_) => Packed::err(DropReason::TableFull),
     }
 }
 

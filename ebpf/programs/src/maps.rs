@@ -62,7 +62,13 @@ pub(crate) static TCP_PEERS: LruHashMap<SocketKey, Frontend> =
     LruHashMap::with_max_entries(limits::TCP_PEERS, 0);
 
 #[map]
-pub(crate) static CONNTRACK: LruHashMap<CtKey, CtEntry> = LruHashMap::with_max_entries(limits::CONNTRACK, 0);
+pub(crate) static CONNTRACK: HashMap<CtKey, CtEntry> =
+    HashMap::with_max_entries(limits::CONNTRACK, BPF_F_NO_PREALLOC);
+
+/// Apart from connections, since whoever sends many fragments would fill their table; a fragment whose datagram was
+/// forgotten is lost, as any packet may be.
+#[map]
+pub(crate) static FRAGMENTS: LruHashMap<CtKey, CtEntry> = LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
 
 #[map]
 pub(crate) static ENDPOINTS: HashMap<Addr, LocalEndpoint> =

@@ -8,7 +8,7 @@ use skep_abi::masquerade::{ATTEMPTS, candidate};
 use skep_abi::packet::{Ipv4Header, Tuple};
 use skep_abi::{Addr, Config, CtEntry, CtKey, CtKind, DropReason};
 
-use crate::maps::CONNTRACK;
+use crate::maps::{CONNTRACK, FRAGMENTS};
 use crate::rewrite::{self, End};
 use crate::skb::{self, Packed, Packet};
 
@@ -58,13 +58,16 @@ fn known_port(config: &Config, tuple: &Tuple, tcp_flags: u8, now: u32) -> u32 {
         },
         Some(_) => 0,
         None => {
-            // The answering half was evicted: the connection keeps its port.
+            // The answering half is gone: the connection keeps its port.
             let reply = entry_for(pod, tuple.sport, now);
             let noted = CONNTRACK.insert(key, reply, u64::from(BPF_NOEXIST)).is_ok();
             if noted { u32::from(port) } else { 0 }
         }
     }
 }
+
+/// `-EEXIST`: an element has the key.
+const EEXIST: i32 = -17;
 
 #[inline(always)]
 fn entry_for(addr: Addr, port: u16, now: u32) -> CtEntry {
@@ -90,13 +93,18 @@ fn allocate(config: &Config, tuple: &Tuple, now: u32) -> Packed {
             Some(other) if unsafe { (*other).expired(tuple.proto, now) } => BPF_ANY,
             Some(_) => continue,
         };
-        if CONNTRACK.insert(key, reply, u64::from(flags)).is_ok() {
-            let entry = entry_for(Addr::v4(config.node_addr), port, now);
-            return match CONNTRACK.insert(tuple.key(CtKind::Masquerade), entry, u64::from(BPF_ANY)) {
-                Ok(()) => Packed::ok(u32::from(port)),
-                Err(_) => Packed::err(DropReason::NoConntrack),
-            };
+        match CONNTRACK.insert(key, reply, u64::from(flags)) {
+            Ok(()) => {}
+            // Another connection was faster.
+            Err(EEXIST) => continue,
+            Err(_) => return Packed::err(DropReason::TableFull),
         }
+        let entry = entry_for(Addr::v4(config.node_addr), port, now);
+        if CONNTRACK.insert(tuple.key(CtKind::Masquerade), entry, u64::from(BPF_ANY)).is_err() {
+            let _ = CONNTRACK.remove(key);
+            return Packed::err(DropReason::TableFull);
+        }
+        return Packed::ok(u32::from(port));
     }
     Packed::err(DropReason::NoPort)
 }
@@ -130,7 +138,7 @@ pub(crate) fn leave(ctx: &TcContext, config: &Config, packet: &Packet) -> Result
 #[inline(never)]
 pub(crate) fn remember_fragment(ip: &Ipv4Header, end: End, addr: u32, now: u32) {
     let entry = entry_for(Addr::v4(addr), 0, now);
-    let _ = CONNTRACK.insert(fragment_key(ip, end), entry, u64::from(BPF_ANY));
+    let _ = FRAGMENTS.insert(fragment_key(ip, end), entry, u64::from(BPF_ANY));
 }
 
 /// What [`remember_fragment`] noted.
@@ -146,7 +154,7 @@ const FOUND: u64 = 1 << 32;
 #[inline(never)]
 fn find_fragment(ip: &Ipv4Header, end: End) -> u64 {
     // SAFETY: a reused element is another datagram's, a moment after this one's time was up.
-    let Some(entry) = (unsafe { CONNTRACK.get(fragment_key(ip, end)) }) else { return 0 };
+    let Some(entry) = (unsafe { FRAGMENTS.get(fragment_key(ip, end)) }) else { return 0 };
     match entry.addr.as_v4() {
         Some(addr) => FOUND | u64::from(addr),
         None => 0,

@@ -4,9 +4,10 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+use skep_abi::conntrack::state;
 use skep_abi::packet::{ICMP_ECHO_REPLY, Tuple, is_unicast_host};
 use skep_abi::pod::DIR_TX;
-use skep_abi::{Addr, Config, CtKind, DropReason, ServiceKey, proto};
+use skep_abi::{Addr, Config, CtEntry, CtKind, DropReason, ServiceKey, proto};
 
 use crate::maps::{CONNTRACK, SERVICES, config};
 use crate::rewrite::{self, End};
@@ -90,8 +91,12 @@ fn stays(tuple: &Tuple) -> Result<(), DropReason> {
 fn is_direct(packet: &Packet, tuple: &Tuple) -> bool {
     let Some(entry) = CONNTRACK.get_ptr_mut(tuple.key(CtKind::Direct)) else { return false };
     let now = skb::now();
-    // SAFETY: a time may be written by both directions, and either is right.
-    unsafe { (*entry).last_seen = now };
+    // SAFETY: times and bits may be written by both directions, and either is right.
+    unsafe {
+        (*entry).last_seen = now;
+        let state = CtEntry::next_state((*entry).state, tuple.proto, packet.tcp_flags);
+        (*entry).state = state | state::REPLIED;
+    }
     let ip = &packet.ip;
     if ip.has_more_fragments() {
         masquerade::remember_fragment(ip, End::Source, 0, now);

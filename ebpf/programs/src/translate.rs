@@ -149,7 +149,7 @@ fn known(tuple: &Tuple, flags: u8, now: u32) -> u64 {
         let port = (*entry).port;
         (*entry).last_seen = now;
         (*entry).state = CtEntry::next_state((*entry).state, tuple.proto, flags);
-        // The answering half may have been evicted, or be another Service's.
+        // The answering half may be another Service's.
         let key = reply_key(tuple, addr, port);
         let answers = match CONNTRACK.get_ptr_mut(key) {
             Some(reply) => {
@@ -192,10 +192,12 @@ fn open(tuple: &Tuple, chosen: &balance::Chosen, now: u32) -> Packed {
         return Packed::err(DropReason::TupleInUse);
     }
     let back = reply(tuple, backend.service, now);
-    let noted = CONNTRACK.insert(key, back, any).is_ok()
-        && CONNTRACK.insert(tuple.key(CtKind::Service), entry, any).is_ok();
-    if !noted {
-        return Packed::err(DropReason::NoConntrack);
+    if CONNTRACK.insert(key, back, any).is_err() {
+        return Packed::err(DropReason::TableFull);
+    }
+    if CONNTRACK.insert(tuple.key(CtKind::Service), entry, any).is_err() {
+        let _ = CONNTRACK.remove(key);
+        return Packed::err(DropReason::TableFull);
     }
     if let Some(endpoint) = ENDPOINTS.get_ptr_mut(Addr::v4(tuple.src)) {
         // SAFETY: the word is only ever written to say yes.

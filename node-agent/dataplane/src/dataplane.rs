@@ -7,6 +7,7 @@ use nix::fcntl::Flock;
 use parking_lot::Mutex;
 
 use crate::config::Config;
+use crate::connections::{self, Connections, Swept};
 use crate::error::Result;
 use crate::maps::Maps;
 use crate::model::ServiceView;
@@ -23,6 +24,7 @@ pub struct Dataplane {
     opened: OpenReport,
     pins: Pins,
     inner: Mutex<Inner>,
+    connections: Mutex<Connections>,
     /// Released by the kernel when this process ends, however it ends.
     _lock: Flock<File>,
 }
@@ -49,7 +51,7 @@ impl Dataplane {
         let ids = Allocator::recover(&tables);
         tracing::info!(?opened, services = tables.services.len(), "dataplane open");
         let inner = Mutex::new(Inner { maps, tables, ids });
-        Ok(Self { config, opened, pins, inner, _lock: lock })
+        Ok(Self { config, opened, pins, inner, connections: Mutex::new(Connections::new()), _lock: lock })
     }
 
     /// What [`Dataplane::open`] found and did.
@@ -97,6 +99,15 @@ impl Dataplane {
     pub fn sync_addresses(&self) -> Result<usize> {
         let wanted = net::node_addresses()?;
         self.inner.lock().maps.sync_node_addrs(&wanted)
+    }
+
+    /// Takes connections out of their table whose time is over, both halves together, a bounded piece of the table at each
+    /// call; says when to call again. Without this the table fills, and refuses what is new.
+    ///
+    /// # Errors
+    /// When the table cannot be read or written.
+    pub fn sweep_connections(&self) -> Result<Swept> {
+        self.connections.lock().sweep(&self.pins, connections::now()?)
     }
 
     /// Attaches the programs to a pod's interface and makes its addresses reachable; true if it was attached

@@ -9,7 +9,9 @@
 //! [`Dataplane::open`] (tens of milliseconds), from a blocking one. `Dataplane` is `Send + Sync`.
 
 mod attach;
+mod batch;
 mod config;
+mod connections;
 mod dataplane;
 mod error;
 pub mod hostports;
@@ -23,12 +25,14 @@ mod pods;
 mod report;
 pub mod rows;
 mod status;
+mod sweep;
 mod sys;
 pub mod tables;
 #[cfg(feature = "trial")]
 pub mod trial;
 
 pub use config::{Config, Ipv4Cidr, Ipv6Cidr, TcMode};
+pub use connections::Swept;
 pub use dataplane::{Dataplane, counters_from_pins, remove_all, status_from_pins};
 pub use error::{Error, Result};
 pub use model::{Endpoint, Hint, HostPort, Network, PortSpec, Protocol, ServiceSpec, ServiceView};

@@ -43,7 +43,7 @@ impl std::fmt::Debug for Maps {
     }
 }
 
-fn of(name: &'static str) -> impl FnOnce(MapError) -> Error {
+pub(crate) fn of(name: &'static str) -> impl FnOnce(MapError) -> Error {
     move |source| Error::Map { name, source }
 }
 
@@ -56,7 +56,7 @@ fn is_missing(error: &MapError) -> bool {
 }
 
 /// A read that finds nothing is no error.
-fn found<T>(name: &'static str, result: std::result::Result<T, MapError>) -> Result<Option<T>> {
+pub(crate) fn found<T>(name: &'static str, result: std::result::Result<T, MapError>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(e) if is_missing(&e) => Ok(None),
@@ -65,7 +65,7 @@ fn found<T>(name: &'static str, result: std::result::Result<T, MapError>) -> Res
 }
 
 /// A removal of what is not there is no error; says whether it was.
-fn gone(name: &'static str, result: std::result::Result<(), MapError>) -> Result<bool> {
+pub(crate) fn gone(name: &'static str, result: std::result::Result<(), MapError>) -> Result<bool> {
     found(name, result).map(|r| r.is_some())
 }
 

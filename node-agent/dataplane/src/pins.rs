@@ -27,6 +27,7 @@ pub(crate) const MAPS: &[&str] = &[
     "UDP_STICKY",
     "TCP_PEERS",
     "CONNTRACK",
+    "FRAGMENTS",
     "ENDPOINTS",
     "PODS",
     "COUNTERS",

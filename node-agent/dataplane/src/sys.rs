@@ -148,6 +148,57 @@ pub(crate) fn netns_cookie() -> io::Result<u64> {
     if ret == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Reads up to `count` entries of a hash map from `at` on; returns how many, and where to go on, `None` at the end. Fails with
+/// `ENOSPC` where the next bucket has more.
+pub(crate) fn lookup_batch(
+    map: BorrowedFd<'_>,
+    at: Option<u32>,
+    keys: &mut [u8],
+    values: &mut [u8],
+    count: u32,
+) -> io::Result<(u32, Option<u32>)> {
+    #[repr(C)]
+    struct Attr {
+        from: u64,
+        to: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    let from = at.unwrap_or_default();
+    let mut to = 0_u32;
+    let mut attr = Attr {
+        from: if at.is_some() { std::ptr::from_ref(&from) as u64 } else { 0 },
+        to: std::ptr::from_mut(&mut to) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count,
+        map: map.as_raw_fd() as u32,
+        element_flags: 0,
+        flags: 0,
+    };
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        Ok(_) => Ok((attr.count, Some(to))),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok((attr.count, None)),
+        Err(e) => Err(e),
+    }
+}
+
+/// The monotonic clock, as programs read it (`bpf_ktime_get_ns`).
+pub(crate) fn monotonic() -> io::Result<std::time::Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live value that the kernel fills.
+    #[allow(unsafe_code)]
+    let ret = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    if ret != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
 /// How many keys a map has, at most `limit`.
 pub(crate) fn count_keys(map: BorrowedFd<'_>, key_size: usize, limit: u64) -> io::Result<u64> {
     #[repr(C)]
