@@ -144,8 +144,9 @@ applied = refused(
 )
 assert "should be greater than or equal to 1" in str(applied.body), applied.body
 
-core.delete_namespace(NAMESPACE)
-for event in watch.Watch().stream(core.list_namespace, timeout_seconds=60):
+# From the mark on: it may be gone before the watch begins.
+marked = core.delete_namespace(NAMESPACE).metadata.resource_version
+for event in watch.Watch().stream(core.list_namespace, resource_version=marked, timeout_seconds=60):
     if event["type"] == "DELETED" and event["object"].metadata.name == NAMESPACE:
         break
 else:
