@@ -54,10 +54,22 @@ pub mod flags {
 pub struct Meta {
     /// [`crate::LAYOUT`] of the object.
     pub layout: u32,
-    /// 1 once every program and link of `object` is in place.
+    /// How far the agent came that wrote it: one of [`stage`].
     pub complete: u32,
     /// SHA-256 of the object file.
     pub object: [u8; 32],
     /// Seconds since the epoch when it was loaded.
     pub loaded_at: u64,
+}
+
+/// Values of [`Meta::complete`].
+pub mod stage {
+    /// No program of this layout is attached yet, or, where there was no older layout, not all of them are.
+    pub const FILLING: u32 = 0;
+    /// Every program and link of the object is in place.
+    pub const COMPLETE: u32 = 1;
+    /// Links of an older layout are being given programs of this one.
+    pub const MOVING: u32 = 2;
+    /// Programs of this layout are in force, and are being replaced by those of another object.
+    pub const RELOADING: u32 = 3;
 }

@@ -8,8 +8,8 @@
 //! - every type is `#[repr(C)]`, without implicit padding (padding is a named field and always zero);
 //! - addresses and ports lie in **network byte order**, exactly as a packet or a socket address carries
 //!   them; numbers lie in the machine's order;
-//! - the shapes are those of [`LAYOUT`]; a change of any shape or of a map's size raises it, and pins of
-//!   another layout lie in another directory and are never read.
+//! - the shapes are those of [`LAYOUT`]; a change of any shape or of a map's size raises it, and pins of another layout lie in
+//!   another directory. The agent takes over from older ones: what changed, and how, is noted in its table of layouts.
 #![cfg_attr(not(test), no_std)]
 
 pub mod addr;

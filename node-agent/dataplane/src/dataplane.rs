@@ -26,7 +26,7 @@ pub struct Dataplane {
     inner: Mutex<Inner>,
     connections: Mutex<Connections>,
     /// Released by the kernel when this process ends, however it ends.
-    _lock: Flock<File>,
+    _locks: Vec<Flock<File>>,
 }
 
 #[derive(Debug)]
@@ -45,13 +45,13 @@ impl Dataplane {
     /// when another process holds this node's pins. Whatever was in force before stays in force.
     pub fn open(config: Config) -> Result<Self> {
         let pins = Pins::of(&config.bpffs, &config.cluster, &config.node)?;
-        let lock = pins.prepare(&config.bpffs)?;
+        let locks = pins.prepare(&config.bpffs)?;
         let (maps, opened) = load::open(&pins, &config)?;
         let tables = maps.tables()?;
         let ids = Allocator::recover(&tables);
         tracing::info!(?opened, services = tables.services.len(), "dataplane open");
         let inner = Mutex::new(Inner { maps, tables, ids });
-        Ok(Self { config, opened, pins, inner, connections: Mutex::new(Connections::new()), _lock: lock })
+        Ok(Self { config, opened, pins, inner, connections: Mutex::new(Connections::new()), _locks: locks })
     }
 
     /// What [`Dataplane::open`] found and did.

@@ -38,6 +38,19 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// What is pinned has a layout that this build knows nothing of.
+    #[error(
+        "the pins in {path} have layout {found}, and this build knows {known}: run the build that made them or a later one, \
+         or remove them, which ends the connections of the node's pods"
+    )]
+    Layout {
+        /// The directory.
+        path: PathBuf,
+        /// Its layout.
+        found: u32,
+        /// That of this build.
+        known: u32,
+    },
     /// The object could not be loaded.
     #[error("cannot load the eBPF object: {0}")]
     Load(#[from] aya::EbpfError),

@@ -2,26 +2,30 @@
 //!
 //! Programs, links and maps are pinned under `<bpffs>/skep/<cluster>/<node>/v<layout>/` and outlive the
 //! agent. [`Dataplane::open`] takes over what it finds: maps with their contents, links with whatever
-//! program; only programs of another object are exchanged, each in one atomic step. Maps are brought to the
-//! wanted state by difference, never by flushing.
+//! program; only programs of another object are exchanged, each in one atomic step. Pins of an older layout are taken over with
+//! their maps' entries and their links. Maps are brought to the wanted state by difference, never by flushing.
 //!
 //! All methods block for a system call or a few; none sleeps. Call them from an async task directly or, for
 //! [`Dataplane::open`] (tens of milliseconds), from a blocking one. `Dataplane` is `Send + Sync`.
 
 mod attach;
 mod batch;
+mod carry;
 mod config;
 mod connections;
 mod dataplane;
 mod error;
+mod handover;
 pub mod hostports;
 pub mod k8s;
+mod layouts;
 mod load;
 mod maps;
 mod model;
 mod net;
 mod pins;
 mod pods;
+mod raw_map;
 mod report;
 pub mod rows;
 mod status;

@@ -9,10 +9,12 @@ use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramType, SchedCla
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader};
 use skep_abi::Meta;
+use skep_abi::config::stage;
 
 use crate::attach::{self, Attached};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::handover::Former;
 use crate::maps::Maps;
 use crate::net;
 use crate::pins::{Direction, HOOKS, Hook, MAPS, Pins, Place, file, open_pin, replace_pin, unpin};
@@ -23,6 +25,7 @@ pub(crate) fn open(pins: &Pins, config: &Config) -> Result<(Maps, OpenReport)> {
     let object =
         fs::read(&config.object).map_err(|source| Error::Object { path: config.object.clone(), source })?;
     let digest = digest(&object);
+    let mut handover = Former::find(pins)?.map(|former| former.begin(pins, &object)).transpose()?;
     let mut report = OpenReport::default();
     for name in MAPS {
         if open_pin(&pins.map(name))?.is_some() {
@@ -39,16 +42,31 @@ pub(crate) fn open(pins: &Pins, config: &Config) -> Result<(Maps, OpenReport)> {
         report.programs_loaded = HOOKS.len();
     }
     let mut maps = Maps::open(pins)?;
+    if let Some(handover) = &mut handover {
+        handover.fill(pins)?;
+    }
     let wanted = net::kernel_config(config)?;
     if maps.config()? != wanted {
         maps.set_config(wanted)?;
     }
     maps.sync_node_addrs(&net::node_addresses()?)?;
+    if let Some(handover) = &handover {
+        handover.take_links(pins, &mut maps)?;
+    }
     node_links(pins, config, wanted.uplink_ifindex, &mut report)?;
     pod_links(pins, config, &maps)?;
+    if let Some(handover) = &mut handover {
+        handover.settle(pins)?;
+    }
     if !current {
         let loaded_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        maps.set_meta(Meta { layout: skep_abi::LAYOUT, complete: 1, object: digest, loaded_at })?;
+        let complete = stage::COMPLETE;
+        maps.set_meta(Meta { layout: skep_abi::LAYOUT, complete, object: digest, loaded_at })?;
+    }
+    if let Some(handover) = handover {
+        report.former_layout = Some(handover.layout());
+        report.entries_carried = handover.written();
+        handover.finish()?;
     }
     Ok((maps, report))
 }
@@ -70,7 +88,7 @@ fn is_current(pins: &Pins, report: &OpenReport, digest: &[u8; 32]) -> Result<boo
         }
     }
     let meta = Maps::open(pins)?.meta()?;
-    Ok(meta.complete == 1 && meta.layout == skep_abi::LAYOUT && meta.object == *digest)
+    Ok(meta.complete == stage::COMPLETE && meta.layout == skep_abi::LAYOUT && meta.object == *digest)
 }
 
 /// Loads the object onto the maps that are pinned, or pins new ones, and pins its programs over those that
@@ -88,7 +106,9 @@ fn load(pins: &Pins, object: &[u8]) -> Result<()> {
     // From here until the end is noted, a killed agent's successor loads again.
     let mut maps = Maps::open(pins)?;
     let meta = maps.meta()?;
-    maps.set_meta(Meta { complete: 0, ..meta })?;
+    if meta.complete == stage::COMPLETE {
+        maps.set_meta(Meta { complete: stage::RELOADING, ..meta })?;
+    }
     // All of them are verified before the first takes a place.
     let mut loaded = Vec::new();
     for hook in HOOKS {

@@ -129,6 +129,26 @@ impl Pins {
         &self.root
     }
 
+    /// The pins of other layouts, with their numbers.
+    pub(crate) fn others(&self) -> Result<Vec<(u32, Self)>> {
+        let Some(dir) = self.root.parent() else { return Ok(Vec::new()) };
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(file("cannot list", dir)(e)),
+        };
+        let mut others = Vec::new();
+        for entry in entries {
+            let root = entry.map_err(file("cannot list", dir))?.path();
+            let name = root.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let layout = name.strip_prefix('v').and_then(|number| number.parse().ok());
+            if let Some(layout) = layout.filter(|_| root != self.root) {
+                others.push((layout, Self { root }));
+            }
+        }
+        Ok(others)
+    }
+
     pub(crate) fn map(&self, name: &str) -> PathBuf {
         self.root.join("maps").join(name)
     }
@@ -152,19 +172,28 @@ impl Pins {
         self.links().join(format!("pod_{ifindex}_{}", direction.name()))
     }
 
-    /// Makes the directories, mounting the BPF file system if none is there, and takes the node's lock.
-    pub(crate) fn prepare(&self, bpffs: &Path) -> Result<Flock<fs::File>> {
+    /// Makes the directories, mounting the BPF file system if none is there, and takes the node's locks: of this layout, and
+    /// of every other one that is there, so that no two agents of whatever layout are at work.
+    pub(crate) fn prepare(&self, bpffs: &Path) -> Result<Vec<Flock<fs::File>>> {
         mount_bpffs(bpffs).map_err(|source| Error::Bpffs { path: bpffs.to_owned(), source })?;
         for dir in ["maps", "programs", "links"] {
             let dir = self.root.join(dir);
             fs::create_dir_all(&dir).map_err(file("cannot make", &dir))?;
         }
-        let dir = fs::File::open(&self.root).map_err(file("cannot open", &self.root))?;
-        Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            nix::errno::Errno::EWOULDBLOCK => Error::Locked { path: self.root.clone() },
-            other => file("cannot lock", &self.root)(other.into()),
-        })
+        let mut locks = vec![lock(&self.root)?];
+        for (_, other) in self.others()? {
+            locks.push(lock(&other.root)?);
+        }
+        Ok(locks)
     }
+}
+
+fn lock(at: &Path) -> Result<Flock<fs::File>> {
+    let dir = fs::File::open(at).map_err(file("cannot open", at))?;
+    Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => Error::Locked { path: at.to_owned() },
+        other => file("cannot lock", at)(other.into()),
+    })
 }
 
 /// Makes the conversion of an I/O error on `path`.

@@ -19,6 +19,10 @@ pub struct OpenReport {
     pub links_adopted: usize,
     /// Links made anew.
     pub links_created: usize,
+    /// The layout of maps that was taken over from, if it was another one.
+    pub former_layout: Option<u32>,
+    /// Entries copied from maps that are not alike in both layouts.
+    pub entries_carried: usize,
 }
 
 /// What [`crate::Dataplane::sync_services`] did.
@@ -130,6 +134,8 @@ pub struct MapStatus {
 pub struct Status {
     /// The node's name, as its pins' directory has it (dots as underscores).
     pub node: String,
+    /// The layout of its maps.
+    pub layout: u32,
     /// Programs by name.
     pub programs: Vec<ProgramStatus>,
     /// Maps by name.

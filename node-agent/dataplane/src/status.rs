@@ -14,12 +14,13 @@ use crate::attach::fdinfo;
 use crate::error::{Error, Result};
 use crate::maps::Maps;
 use crate::pins::{HOOKS, Hook, MAPS, Pins, Place, file, open_pin, syscall};
+use crate::raw_map::RawMap;
 use crate::report::{MapStatus, ProgramStatus, Status};
 use crate::{net, pods, sys};
 
 /// Reads everything. A node without pins has an empty status.
 pub(crate) fn read(pins: &Pins, node: &str) -> Result<Status> {
-    let mut status = Status { node: node.to_owned(), ..Status::default() };
+    let mut status = Status { node: node.to_owned(), layout: skep_abi::LAYOUT, ..Status::default() };
     if !pins.root().exists() {
         return Ok(status);
     }
@@ -116,16 +117,10 @@ fn map(pins: &Pins, name: &'static str) -> Result<Option<MapStatus>> {
     let path = pins.map(name);
     let Some(fd) = open_pin(&path)? else { return Ok(None) };
     let info = MapInfo::from_pin(&path).map_err(|source| Error::Map { name, source })?;
-    let max = info.max_entries();
-    let entries = sys::count_keys(fd.as_fd(), info.key_size() as usize, u64::from(max))
-        .map_err(syscall("BPF_MAP_GET_NEXT_KEY", name))?;
-    Ok(Some(MapStatus {
-        name: name.to_owned(),
-        id: info.id(),
-        entries,
-        max_entries: max,
-        bytes: charged(fd.as_raw_fd())?,
-    }))
+    let bytes = charged(fd.as_raw_fd())?;
+    let map = RawMap::new(name, fd)?;
+    let (name, max_entries) = (name.to_owned(), map.shape().max_entries);
+    Ok(Some(MapStatus { name, id: info.id(), entries: map.count()?, max_entries, bytes }))
 }
 
 /// Memory charged to all maps of a node, in bytes.

@@ -115,18 +115,21 @@ pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
 
 /// What the kernel says about a link.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let mut info = LinkInfo::default();
+    info_of(link, size_of::<LinkInfo>() as u32, std::ptr::from_mut(&mut info) as u64)?;
+    Ok(info)
+}
+
+/// Lets the kernel fill `len` bytes at `info` with what it says about an object.
+fn info_of(fd: BorrowedFd<'_>, len: u32, info: u64) -> io::Result<()> {
     #[repr(C)]
     struct Attr {
         fd: u32,
         len: u32,
         info: u64,
     }
-    let mut info = LinkInfo::default();
-    let len = size_of::<LinkInfo>() as u32;
-    let at = std::ptr::from_mut(&mut info) as u64;
-    let mut attr = Attr { fd: link.as_raw_fd() as u32, len, info: at };
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(info)
+    let mut attr = Attr { fd: fd.as_raw_fd() as u32, len, info };
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 
 /// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, Linux 5.14).
@@ -187,6 +190,85 @@ pub(crate) fn lookup_batch(
     }
 }
 
+/// What a map is like, as far as it decides what can be stored in it (`struct bpf_map_info`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// `enum bpf_map_type`.
+    pub(crate) kind: u32,
+    /// Bytes of a key.
+    pub(crate) key_size: u32,
+    /// Bytes of a value.
+    pub(crate) value_size: u32,
+    /// How many entries it can hold.
+    pub(crate) max_entries: u32,
+    /// `BPF_F_*` as it was made with.
+    pub(crate) flags: u32,
+}
+
+/// What the kernel says a map is like.
+pub(crate) fn map_shape(map: BorrowedFd<'_>) -> io::Result<Shape> {
+    // type, number, key size, value size, entries, flags
+    let mut info = [0_u32; 6];
+    let len = size_of_val(&info) as u32;
+    info_of(map, len, std::ptr::from_mut(&mut info) as u64)?;
+    let [kind, _, key_size, value_size, max_entries, flags] = info;
+    Ok(Shape { kind, key_size, value_size, max_entries, flags })
+}
+
+#[repr(C)]
+struct ElementAttr {
+    map: u32,
+    pad: u32,
+    key: u64,
+    /// The value, or where the next key is to be written.
+    value: u64,
+    flags: u64,
+}
+
+fn element(map: BorrowedFd<'_>, key: Option<&[u8]>, value: u64, flags: u64) -> ElementAttr {
+    let key = key.map_or(0, |key| key.as_ptr() as u64);
+    ElementAttr { map: map.as_raw_fd() as u32, pad: 0, key, value, flags }
+}
+
+fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The key after one, or the first one; `None` at the end. `size` is that of the map's keys.
+pub(crate) fn next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, size: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut next = vec![0_u8; size];
+    let mut attr = element(map, key, next.as_mut_ptr() as u64, 0);
+    Ok(absent(bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr))?.map(|_| next))
+}
+
+/// A key's value; `width` is as much as the kernel hands over, for all processors where each has one.
+pub(crate) fn lookup(map: BorrowedFd<'_>, key: &[u8], width: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0_u8; width];
+    let mut attr = element(map, Some(key), value.as_mut_ptr() as u64, 0);
+    Ok(absent(bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr))?.map(|_| value))
+}
+
+/// Writes an entry; key and value must have the sizes of the map.
+pub(crate) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+    let mut attr = element(map, Some(key), value.as_ptr() as u64, flags);
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Waits until no program runs any more that ran when this was called: `MEMBARRIER_CMD_GLOBAL` waits for the grace period
+/// that BPF programs run under.
+pub(crate) fn wait_for_programs() -> io::Result<()> {
+    /// `enum membarrier_cmd`.
+    const GLOBAL: libc::c_long = 1;
+    // SAFETY: the call takes three numbers.
+    #[allow(unsafe_code)]
+    let ret = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0_u32, 0) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The monotonic clock, as programs read it (`bpf_ktime_get_ns`).
 pub(crate) fn monotonic() -> io::Result<std::time::Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -197,35 +279,6 @@ pub(crate) fn monotonic() -> io::Result<std::time::Duration> {
         return Err(io::Error::last_os_error());
     }
     Ok(std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
-}
-
-/// How many keys a map has, at most `limit`.
-pub(crate) fn count_keys(map: BorrowedFd<'_>, key_size: usize, limit: u64) -> io::Result<u64> {
-    #[repr(C)]
-    struct Attr {
-        map: u32,
-        pad: u32,
-        key: u64,
-        next: u64,
-    }
-    let mut key = vec![0_u8; key_size];
-    let mut next = vec![0_u8; key_size];
-    let mut first = true;
-    let mut count = 0;
-    while count < limit {
-        let from = if first { 0 } else { key.as_ptr() as u64 };
-        let mut attr =
-            Attr { map: map.as_raw_fd() as u32, pad: 0, key: from, next: next.as_mut_ptr() as u64 };
-        match bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) {
-            Ok(_) => {}
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => break,
-            Err(e) => return Err(e),
-        }
-        std::mem::swap(&mut key, &mut next);
-        first = false;
-        count += 1;
-    }
-    Ok(count)
 }
 
 /// Loads a program with the verifier's statistics and gives it back at once; returns what the verifier said.
