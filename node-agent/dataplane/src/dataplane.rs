@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::fcntl::Flock;
 use parking_lot::Mutex;
@@ -9,11 +10,13 @@ use parking_lot::Mutex;
 use crate::config::Config;
 use crate::connections::{self, Connections, Swept};
 use crate::error::Result;
+use crate::farewell::{Farewell, Farewells};
 use crate::maps::Maps;
 use crate::model::ServiceView;
+use crate::orphans::{Alive, has_lost};
 use crate::pins::{Pins, node_dir};
 use crate::report::{AttachedPod, Counters, OpenReport, PodAttachment, Status, SyncReport};
-use crate::rows::sets;
+use crate::rows::{Set, sets};
 use crate::tables::{Allocator, Tables, Write, plan, reclaim};
 use crate::{load, net, pods, status};
 
@@ -25,6 +28,7 @@ pub struct Dataplane {
     pins: Pins,
     inner: Mutex<Inner>,
     connections: Mutex<Connections>,
+    farewells: Mutex<Farewells>,
     /// Released by the kernel when this process ends, however it ends.
     _locks: Vec<Flock<File>>,
 }
@@ -35,6 +39,8 @@ struct Inner {
     /// What the Service tables hold. Read from the maps once; this process is their only writer.
     tables: Tables,
     ids: Allocator,
+    /// The endpoints that keep their sockets, as of the last view; none before the first one.
+    alive: Option<Arc<Alive>>,
 }
 
 impl Dataplane {
@@ -50,8 +56,9 @@ impl Dataplane {
         let tables = maps.tables()?;
         let ids = Allocator::recover(&tables);
         tracing::info!(?opened, services = tables.services.len(), "dataplane open");
-        let inner = Mutex::new(Inner { maps, tables, ids });
-        Ok(Self { config, opened, pins, inner, connections: Mutex::new(Connections::new()), _locks: locks })
+        let inner = Mutex::new(Inner { maps, tables, ids, alive: None });
+        let connections = Mutex::new(Connections::new());
+        Ok(Self { config, opened, pins, inner, connections, farewells: Mutex::default(), _locks: locks })
     }
 
     /// What [`Dataplane::open`] found and did.
@@ -83,6 +90,12 @@ impl Dataplane {
             let planned = plan(&inner.tables, &sets, &mut inner.ids);
             inner.write_all(&planned, &mut writes)?;
         }
+        let alive = inner.alive(sets);
+        let lost = inner.alive.as_ref().is_none_or(|known| has_lost(known, &alive));
+        inner.alive = Some(Arc::new(alive));
+        if lost {
+            self.farewells.lock().lost_some();
+        }
         Ok(SyncReport {
             services: inner.tables.services.len(),
             backends: inner.tables.backends.len(),
@@ -108,6 +121,23 @@ impl Dataplane {
     /// When the table cannot be read or written.
     pub fn sweep_connections(&self) -> Result<Swept> {
         self.connections.lock().sweep(&self.pins, connections::now()?)
+    }
+
+    /// Tells sockets that are connected through a Service to an endpoint that the last view has no more: they are ended, and
+    /// their owners see `ECONNABORTED`. Call it after [`Dataplane::sync_services`], and again as it says; where nothing was
+    /// lost it does nothing.
+    ///
+    /// # Errors
+    /// When sockets cannot be listed or ended; then it is tried again at the next call.
+    pub fn tell_orphans(&self) -> Result<Farewell> {
+        let Some(alive) = self.inner.lock().alive.clone() else { return Ok(Farewell::default()) };
+        self.farewells.lock().look(&self.pins, &self.config.cgroup_root, &alive)
+    }
+
+    /// Whether the kernel can end sockets, as far as it was asked by [`Dataplane::tell_orphans`].
+    #[must_use]
+    pub fn ends_sockets(&self) -> Option<bool> {
+        self.farewells.lock().supported()
     }
 
     /// Attaches the programs to a pod's interface and makes its addresses reachable; true if it was attached
@@ -163,6 +193,12 @@ impl Dataplane {
 }
 
 impl Inner {
+    /// The endpoints of each set that keep their sockets, by the number that the set has in the tables.
+    fn alive(&self, sets: Vec<Set>) -> Alive {
+        let id = |set: &Set| set.keys().find_map(|key| self.tables.services.get(&key)).map(|s| s.id);
+        sets.into_iter().filter_map(|set| Some((id(&set)?, set.kept))).collect()
+    }
+
     /// Does the writes in their order, and counts those done.
     fn write_all(&mut self, writes: &[Write], done: &mut usize) -> Result<()> {
         for write in writes {

@@ -10,6 +10,7 @@ use skep_abi::service::flags;
 use skep_abi::{Addr, ServiceKey};
 
 use crate::model::{Endpoint, HostPort, Network, PortSpec, Protocol, ServiceSpec, ServiceView};
+use crate::orphans::{Kept, keeps};
 
 /// A place that a set sends to: address, port in network byte order, whether it is on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +37,8 @@ pub struct Set {
     pub(crate) cluster_start: u32,
     /// Networks that may reach the restricted ones of the front ends: the address, and how many of its 128 bits count.
     pub(crate) ranges: BTreeSet<(Addr, u8)>,
+    /// The protocol, and the endpoints that keep the sockets connected to them: address, and port in network byte order.
+    pub(crate) kept: (u8, Kept),
 }
 
 impl Set {
@@ -147,6 +150,9 @@ fn targets(set: &mut Set, port: &PortSpec, v4: bool) {
     set.targets.extend(local.intersection(&cluster));
     set.local_count = set.targets.len() as u32;
     set.targets.extend(cluster.difference(&local));
+    let kept = port.endpoints.iter().filter(of_family).filter(|e| keeps(port.protocol, e)).map(target);
+    let kept: BTreeSet<(Addr, u16)> = kept.map(|t| (t.addr, t.port)).collect();
+    set.kept = (port.protocol.number(), kept.into_iter().collect());
 }
 
 fn range(network: &Network) -> (Addr, u8) {
@@ -167,6 +173,7 @@ fn of_host_port(port: &HostPort) -> Set {
         fronts: vec![(key, Front { flags: 0 })],
         targets: vec![Target { addr: Addr::from(port.addr), port: port.port.to_be(), local: true }],
         local_count: 1,
+        kept: (port.protocol.number(), vec![(Addr::from(port.addr), port.port.to_be())]),
         ..Set::default()
     }
 }

@@ -45,7 +45,11 @@ fn tcp_server(ip: &str) -> SocketAddr {
 }
 
 fn udp_server(ip: &str) -> SocketAddr {
-    let socket = UdpSocket::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap();
+    udp_server_at((ip.parse::<IpAddr>().unwrap(), 0).into())
+}
+
+fn udp_server_at(at: SocketAddr) -> SocketAddr {
+    let socket = UdpSocket::bind(at).unwrap();
     let at = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 64];
@@ -179,6 +183,112 @@ fn an_unconnected_udp_socket_leaves_a_removed_backend() {
         let other = *servers.iter().find(|s| s.to_string() != first).unwrap();
         dataplane.sync_services(&view(Protocol::Udp, &[other])).unwrap();
         assert_eq!(say(&socket, vip()), (other.to_string(), vip()));
+    });
+}
+
+/// A socket that is connected to this backend by way of the Service.
+fn connected_to(server: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    loop {
+        socket.connect(vip()).unwrap();
+        socket.send(b"?").unwrap();
+        if hear(&socket).0 == server.to_string() {
+            return socket;
+        }
+    }
+}
+
+fn is_told(socket: &UdpSocket) {
+    assert_eq!(socket.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+}
+
+#[test]
+fn a_connected_udp_socket_is_told_when_its_backend_goes_in_whichever_namespace() {
+    sandboxed(|sandbox| {
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let [gone, stays] = ["127.0.0.2", "127.0.0.3"].map(udp_server);
+        dataplane.sync_services(&view(Protocol::Udp, &[gone, stays])).unwrap();
+        let pod = Netns::new();
+        // A namespace is found by its processes.
+        let start = || std::process::Command::new("sleep").arg("120").spawn().unwrap();
+        let mut process = pod.run(start);
+        let in_pod = pod.run(move || {
+            assert_eq!([gone, stays].map(udp_server_at), [gone, stays]);
+            [connected_to(gone), connected_to(stays)]
+        });
+        let here = [connected_to(gone), connected_to(stays)];
+        let direct = UdpSocket::bind("0.0.0.0:0").unwrap();
+        direct.connect(gone).unwrap();
+        let unconnected = UdpSocket::bind("0.0.0.0:0").unwrap();
+        say(&unconnected, vip());
+
+        assert_eq!(dataplane.tell_orphans().unwrap().told, 0, "nothing is gone");
+        dataplane.tell_orphans().unwrap();
+        let mut leaving = view(Protocol::Udp, &[gone, stays]);
+        let endpoint = &mut leaving.services[0].ports[0].endpoints[0];
+        (endpoint.ready, endpoint.terminating) = (false, true);
+        dataplane.sync_services(&leaving).unwrap();
+        assert_eq!(dataplane.tell_orphans().unwrap().told, 0, "it serves to its end");
+        dataplane.sync_services(&view(Protocol::Udp, &[stays])).unwrap();
+        let told = dataplane.tell_orphans().unwrap();
+        assert!(told.supported, "this kernel cannot end sockets (CONFIG_INET_DIAG_DESTROY)");
+        assert_eq!((told.told, told.again), (2, true));
+        for [orphan, other] in [&here, &in_pod] {
+            is_told(orphan);
+            other.send(b"?").unwrap();
+            assert_eq!(hear(other), (stays.to_string(), vip()));
+        }
+        direct.send(b"?").unwrap();
+        assert_eq!(hear(&direct).0, gone.to_string(), "who did not ask for the Service is not its client");
+        assert_eq!(say(&unconnected, vip()).0, stays.to_string());
+        let told = dataplane.tell_orphans().unwrap();
+        assert_eq!((told.told, told.again), (0, false));
+
+        // What went while no agent was there is found by the next one.
+        let late = connected_to(stays);
+        drop(dataplane);
+        let dataplane = sandbox.open();
+        dataplane.sync_services(&ServiceView::default()).unwrap();
+        assert_eq!(dataplane.tell_orphans().unwrap().told, 3, "the Service is gone");
+        is_told(&late);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_tcp_connection_is_ended_when_its_endpoint_is_gone_and_not_when_it_is_unready() {
+    sandboxed(|sandbox| {
+        let dataplane = sandbox.open();
+        sandbox.enter_cgroup();
+        let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let served = |ready| {
+            let mut view = view(Protocol::Tcp, &[at]);
+            let endpoint = &mut view.services[0].ports[0].endpoints[0];
+            (endpoint.ready, endpoint.serving) = (ready, ready);
+            view
+        };
+        dataplane.sync_services(&served(true)).unwrap();
+        let mut client = TcpStream::connect(vip()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut direct = TcpStream::connect(at).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        let mut other = listener.accept().unwrap().0;
+        let look = || dataplane.tell_orphans().unwrap();
+        assert_eq!((look().told, look().told), (0, 0));
+        dataplane.sync_services(&served(false)).unwrap();
+        assert_eq!((look().told, look().told), (0, 0));
+        let mut word = [0; 1];
+        server.write_all(b"!").unwrap();
+        client.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"!", "it comes to its end by itself");
+        dataplane.sync_services(&view(Protocol::Tcp, &[])).unwrap();
+        assert_eq!(look().told, 1);
+        assert_eq!(client.read(&mut word).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+        other.write_all(b"!").unwrap();
+        direct.read_exact(&mut word).unwrap();
     });
 }
 
