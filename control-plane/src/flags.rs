@@ -29,12 +29,18 @@ pub(crate) struct Serve {
     /// Address under which pods and nodes reach this server; default: the bind address, or that of the default route
     #[arg(long, value_name = "IP")]
     pub(crate) advertise_address: Option<IpAddr>,
-    /// Range of Service addresses (IPv4)
-    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    /// Range of Service addresses, or one range of each family, the default one first: 10.96.0.0/16,fd00:10:96::/112
+    #[arg(long, value_name = "CIDR[,CIDR]", default_value = "10.96.0.0/16")]
     pub(crate) service_cluster_ip_range: String,
-    /// Range of pod addresses; each node gets a /24 of it
-    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
+    /// Range of pod addresses, or one range of each family; each node gets a part of it
+    #[arg(long, value_name = "CIDR[,CIDR]", default_value = "10.244.0.0/16")]
     pub(crate) cluster_cidr: String,
+    /// Length of a node's range of IPv4 pod addresses
+    #[arg(long, value_name = "BITS", default_value_t = 24)]
+    pub(crate) node_cidr_mask_size_ipv4: u8,
+    /// Length of a node's range of IPv6 pod addresses
+    #[arg(long, value_name = "BITS", default_value_t = 64)]
+    pub(crate) node_cidr_mask_size_ipv6: u8,
     /// Address of the Service of the cluster's DNS, which a skep-dns on every node serves; default: the tenth of the Service
     /// range. Empty: there is no such Service, others see to DNS
     #[arg(long, value_name = "IP")]
@@ -76,9 +82,9 @@ pub(crate) enum Command {
         /// Name of the node
         #[arg(long, value_name = "NAME")]
         node_name: String,
-        /// Address of the node
-        #[arg(long, value_name = "IP")]
-        node_ip: IpAddr,
+        /// Addresses of the node, one or one of each family
+        #[arg(long, value_name = "IP[,IP]", value_delimiter = ',', required = true)]
+        node_ip: Vec<IpAddr>,
         /// URL of the API server
         #[arg(long, value_name = "URL")]
         server: String,

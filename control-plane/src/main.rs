@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
         }
         Some(Command::NodeCredentials { data_dir, node_name, node_ip, server, out }) => {
             let pki = Pki::open(&data_dir.join("pki"))?;
-            pki::node_credentials(&pki, &node_name, node_ip, &server, &out, now)
+            pki::node_credentials(&pki, &node_name, &node_ip, &server, &out, now)
                 .with_context(|| format!("node {node_name}"))
         }
         None => {

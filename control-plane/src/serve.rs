@@ -7,7 +7,7 @@ use serde_json::Value;
 use skep_api::kinds::ResourceTable;
 use skep_api::kinds::component::component;
 use skep_apiserver::admission::BuiltIn;
-use skep_apiserver::alloc::{Cidr, Services};
+use skep_apiserver::alloc::{Ranges, Services};
 use skep_apiserver::auth::{Authn, jwt::Keys, token::TokenRequests};
 use skep_apiserver::authz::{self, Rbac};
 use skep_apiserver::cache::Caches;
@@ -36,17 +36,24 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let service_range: Cidr = flags.service_cluster_ip_range.parse().context("--service-cluster-ip-range")?;
-    let cluster_dns = cluster_dns(&flags, service_range)?;
+    let service_ranges: Ranges =
+        flags.service_cluster_ip_range.parse().context("--service-cluster-ip-range")?;
+    let cluster_dns = cluster_dns(&flags, &service_ranges)?;
     let listener = TcpListener::bind(SocketAddr::new(flags.bind_address, flags.secure_port))
         .await
         .with_context(|| format!("cannot listen on {}:{}", flags.bind_address, flags.secure_port))?;
     let port = listener.local_addr()?.port();
     let advertise = flags.advertise_address.unwrap_or_else(|| own_address(flags.bind_address));
+    let service_ip = service_ranges.first.first();
+    anyhow::ensure!(
+        advertise.is_ipv4() == service_ip.is_ipv4(),
+        "the address {advertise} of this server and the first range of --service-cluster-ip-range, {}, are of different families",
+        service_ranges.first
+    );
 
     let now = jiff::Timestamp::now();
     let pki = Arc::new(Pki::open_or_create(&flags.data_dir.join("pki"), now)?);
-    let identity = pki.serving(&serving_names(&flags, advertise, service_range.first()), now)?;
+    let identity = pki.serving(&serving_names(&flags, advertise, service_ip), now)?;
     let tls = tls::server(&identity, pki.ca_pem())?;
     let keys = Arc::new(Keys::from_pkcs8(&pki.service_account_key()?)?);
     let address = SocketAddr::new(advertise, port).to_string();
@@ -63,7 +70,7 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
     let authn = Arc::new(Authn::new(keys.clone(), caches.clone(), rbac.clone()));
     let health = Health::default();
     let mut handlers = Handlers::default();
-    handlers.companion("", "services", Arc::new(Services::new(caches.clone(), service_range)));
+    handlers.companion("", "services", Arc::new(Services::new(caches.clone(), service_ranges)));
     handlers.action(
         "",
         "serviceaccounts",
@@ -108,8 +115,8 @@ pub(crate) async fn run(flags: Serve) -> anyhow::Result<()> {
     let ours = bootstrap::Config {
         advertise,
         port,
-        service_ip: service_range.first(),
-        service_range: service_range.to_string(),
+        service_ip,
+        service_ranges: service_ranges.iter().map(|range| range.to_string()).collect(),
         ca_pem: pki.ca_pem().to_owned(),
     };
     let keyring = Arc::new(Keyring { pki: pki.clone(), keys });
@@ -197,19 +204,20 @@ fn managed(caches: Arc<Caches>) -> watch::Receiver<Vec<ManagedResource>> {
 }
 
 /// The tenth address of the range, where nothing else is asked for.
-const CLUSTER_DNS: u32 = 9;
+const CLUSTER_DNS: u64 = 9;
 
-fn cluster_dns(flags: &Serve, range: Cidr) -> anyhow::Result<Option<ClusterDns>> {
+fn cluster_dns(flags: &Serve, ranges: &Ranges) -> anyhow::Result<Option<ClusterDns>> {
     let port = flags.cluster_dns_port;
     let address = match flags.cluster_dns.as_deref() {
-        None => range.nth(CLUSTER_DNS),
+        None => ranges.first.nth(CLUSTER_DNS),
         Some("") => return Ok(None),
         Some(text) => text.parse().with_context(|| format!("--cluster-dns {text:?}"))?,
     };
     anyhow::ensure!(
-        range.contains(address),
-        "--cluster-dns {address} is not within --service-cluster-ip-range {range}; without the flag it is {}",
-        range.nth(CLUSTER_DNS)
+        ranges.iter().any(|range| range.contains(address)),
+        "--cluster-dns {address} is not within --service-cluster-ip-range {}; without the flag it is {}",
+        flags.service_cluster_ip_range,
+        ranges.first.nth(CLUSTER_DNS)
     );
     Ok(Some(ClusterDns { address, port }))
 }
@@ -222,7 +230,7 @@ fn controllers_config(
 ) -> skep_controllers::Config {
     skep_controllers::Config {
         cluster_cidr: flags.cluster_cidr.clone(),
-        node_cidr_mask: 24,
+        node_cidr_masks: (flags.node_cidr_mask_size_ipv4, flags.node_cidr_mask_size_ipv6),
         cluster_dns,
         root_ca: keyring.pki.ca_pem().to_owned(),
         authority: keyring,
@@ -250,7 +258,7 @@ fn own_address(bind: IpAddr) -> IpAddr {
     )
 }
 
-fn serving_names(flags: &Serve, advertise: IpAddr, service_ip: Ipv4Addr) -> ServingNames {
+fn serving_names(flags: &Serve, advertise: IpAddr, service_ip: IpAddr) -> ServingNames {
     let mut names = ServingNames::default();
     for name in [
         "kubernetes",
@@ -262,7 +270,7 @@ fn serving_names(flags: &Serve, advertise: IpAddr, service_ip: Ipv4Addr) -> Serv
     ] {
         names.add(name);
     }
-    names.add_ip(advertise).add_ip(service_ip.into());
+    names.add_ip(advertise).add_ip(service_ip);
     if !flags.bind_address.is_unspecified() {
         names.add_ip(flags.bind_address);
     }

@@ -56,10 +56,10 @@ pub struct ManagedResource {
 /// What the controllers need to know of the cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Pod addresses, from which each node gets its range: `10.244.0.0/16`.
+    /// Pod addresses, from which each node gets its range: `10.244.0.0/16`, or one range of each family with a comma between.
     pub cluster_cidr: String,
-    /// Length of a node's range: 24.
-    pub node_cidr_mask: u8,
+    /// Length of a node's range, in IPv4 and in IPv6: 24 and 64.
+    pub node_cidr_masks: (u8, u8),
     /// The cluster's authorities, PEM, published in every namespace.
     pub root_ca: String,
     /// The cluster's own DNS; none where others see to it.

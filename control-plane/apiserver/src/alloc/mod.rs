@@ -3,10 +3,12 @@
 //! beside the claim of each address, for people to see; whoever makes one first keeps Services from the address.
 
 mod plan;
+mod range;
 #[cfg(test)]
 mod tests;
 
 pub use plan::{Claim, Plan, PortRange, plan};
+pub use range::{Cidr, CidrError, Ranges};
 
 use crate::cache::Caches;
 use crate::hooks::{Companion, Together, WriteRequest};
@@ -15,76 +17,20 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use skep_api::{GroupResource, Object, Status};
 use skep_store::{Compare, Op};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
-
-/// A range of IPv4 addresses, such as `10.96.0.0/16`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    base: u32,
-    bits: u8,
-}
-
-/// Text is not a range that can be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an IPv4 range such as 10.96.0.0/16, with a prefix of 8 to 28 bits")]
-pub struct CidrError(String);
-
-impl std::str::FromStr for Cidr {
-    type Err = CidrError;
-
-    fn from_str(text: &str) -> Result<Self, CidrError> {
-        let parsed = || {
-            let (ip, bits) = text.split_once('/')?;
-            let (ip, bits): (Ipv4Addr, u8) = (ip.parse().ok()?, bits.parse().ok()?);
-            let base = u32::from(ip);
-            let within = (8..=28).contains(&bits) && base & (u32::MAX >> bits) == 0;
-            within.then_some(Cidr { base, bits })
-        };
-        parsed().ok_or_else(|| CidrError(text.to_owned()))
-    }
-}
-
-impl std::fmt::Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", Ipv4Addr::from(self.base), self.bits)
-    }
-}
-
-impl Cidr {
-    /// How many addresses can be given out: all but the network's own and the broadcast address.
-    pub fn size(&self) -> u32 {
-        (1 << (32 - u32::from(self.bits))) - 2
-    }
-
-    /// The `n`th address that can be given out, counting from 0.
-    pub fn nth(&self, n: u32) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1 + n % self.size())
-    }
-
-    /// The first address: that of the `kubernetes` Service.
-    pub fn first(&self) -> Ipv4Addr {
-        self.nth(0)
-    }
-
-    /// Whether an address can be given out.
-    pub fn contains(&self, ip: Ipv4Addr) -> bool {
-        let ip = u32::from(ip);
-        ip > self.base && ip - self.base <= self.size()
-    }
-}
 
 /// Claims what Services need.
 pub struct Services {
     caches: Arc<Caches>,
-    range: Cidr,
+    ranges: Ranges,
     ports: PortRange,
 }
 
 impl Services {
-    /// A companion that gives out addresses of `range` and node ports 30000 to 32767.
-    pub fn new(caches: Arc<Caches>, range: Cidr) -> Self {
-        Services { caches, range, ports: PortRange::default() }
+    /// A companion that gives out addresses of `ranges` and node ports 30000 to 32767.
+    pub fn new(caches: Arc<Caches>, ranges: Ranges) -> Self {
+        Services { caches, ranges, ports: PortRange::default() }
     }
 }
 
@@ -107,14 +53,14 @@ fn address_key(claim: &Claim) -> Option<Bytes> {
 }
 
 /// The IPAddress of a Service.
-fn address(ip: Ipv4Addr, request: &WriteRequest<'_>, now: jiff::Timestamp) -> Value {
+fn address(ip: IpAddr, request: &WriteRequest<'_>, now: jiff::Timestamp) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
         "metadata": {
             "name": ip.to_string(), "uid": uuid::Uuid::new_v4().to_string(),
             "creationTimestamp": skep_api::kinds::rfc3339(now),
             "labels": {
-                "ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+                "ipaddress.kubernetes.io/ip-family": range::family(ip), "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
             },
         },
         "spec": {"parentRef": {
@@ -141,7 +87,7 @@ impl Companion for Services {
         let held = |key: &Bytes| store.get(key).is_some();
         let taken = |claim: &Claim| held(&claim.key()) || address_key(claim).as_ref().is_some_and(held);
         let plan = match new {
-            Some(new) => plan(new, old.as_ref(), &self.range, &self.ports, seed, taken)
+            Some(new) => plan(new, old.as_ref(), &self.ranges, &self.ports, seed, taken)
                 .map_err(|errors| Status::invalid(&request.resource.gvk, request.name, &errors))?,
             None => Plan { claim: Vec::new(), release: old.as_ref().map(plan::held).unwrap_or_default() },
         };

@@ -1,17 +1,18 @@
 //! Which claims a Service needs, as a plain function of what it was, what it is to be and what is taken.
 
-use super::Cidr;
+use super::{Cidr, Ranges};
 use serde_json::{Value, json};
 use skep_api::FieldError;
+use skep_api::kinds::service::families;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// Something one Service at a time can hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Claim {
     /// A cluster IP.
-    Ip(Ipv4Addr),
+    Ip(IpAddr),
     /// A node port.
     Port(u16),
 }
@@ -72,24 +73,37 @@ fn needs_health_port(service: &Value) -> bool {
     kind(service) == "LoadBalancer" && text(service, "externalTrafficPolicy") == "Local"
 }
 
+/// The addresses of a Service, `None` among them; none for one without.
+fn addresses_of(service: &Value) -> Vec<&str> {
+    if !needs_ip(service) {
+        return Vec::new();
+    }
+    let list = service.pointer("/spec/clusterIPs").and_then(Value::as_array);
+    let ips: Vec<&str> = list.into_iter().flatten().filter_map(Value::as_str).collect();
+    // Written before there was a list.
+    if ips.is_empty() {
+        Some(text(service, "clusterIP")).filter(|ip| !ip.is_empty()).into_iter().collect()
+    } else {
+        ips
+    }
+}
+
 /// What a stored Service holds.
 pub(super) fn held(service: &Value) -> Vec<Claim> {
     let mut all = BTreeSet::new();
-    if needs_ip(service) {
-        all.extend(text(service, "clusterIP").parse().ok().map(Claim::Ip));
-    }
+    all.extend(addresses_of(service).into_iter().filter_map(|ip| ip.parse().ok().map(Claim::Ip)));
     let spec = service.get("spec").unwrap_or(&Value::Null);
     all.extend(ports(service).iter().map(|p| number(p, "nodePort")).filter(|p| *p > 0).map(Claim::Port));
     all.extend(Some(number(spec, "healthCheckNodePort")).filter(|p| *p > 0).map(Claim::Port));
     all.into_iter().collect()
 }
 
-/// Fills in a Service's addresses and ports, and says what must be claimed for it and what it gives back. `seed` chooses where
-/// the search for something free begins.
+/// Fills in the families, addresses and ports of a Service that its kind has prepared, and says what must be claimed for it and
+/// what it gives back. `seed` chooses where the search for something free begins.
 pub fn plan(
     new: &mut Value,
     old: Option<&Value>,
-    range: &Cidr,
+    ranges: &Ranges,
     node_ports: &PortRange,
     seed: u64,
     taken: impl Fn(&Claim) -> bool,
@@ -97,11 +111,10 @@ pub fn plan(
     if !new.get("spec").is_some_and(Value::is_object) {
         return Ok(Plan { claim: Vec::new(), release: old.map(held).unwrap_or_default() });
     }
-    normalize(new, old);
     let had: BTreeSet<Claim> = old.map(held).unwrap_or_default().into_iter().collect();
     let mut search = Search { had: &had, now: BTreeSet::new(), taken: &taken, seed };
     let mut errors = Vec::new();
-    addresses(new, old, range, &mut search, &mut errors);
+    addresses(new, old, ranges, &mut search, &mut errors);
     node_port_numbers(new, node_ports, &mut search, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
@@ -112,76 +125,8 @@ pub fn plan(
     })
 }
 
-/// Carries over what an update leaves out, drops what the new type does not have, and makes `clusterIP` and `clusterIPs` agree.
-fn normalize(new: &mut Value, old: Option<&Value>) {
-    if let Some(old) = old {
-        if needs_ip(old) && needs_ip(new) && text(new, "clusterIP").is_empty() {
-            let none = new["spec"].get("clusterIPs").is_none_or(|l| l.as_array().is_none_or(Vec::is_empty));
-            if none || new["spec"]["clusterIPs"] == old["spec"]["clusterIPs"] {
-                for key in ["clusterIP", "clusterIPs"] {
-                    new["spec"][key] = old["spec"][key].clone();
-                }
-            }
-        }
-        if needs_ports(old) && needs_ports(new) {
-            carry_node_ports(new, old);
-        }
-        if needs_health_port(old)
-            && needs_health_port(new)
-            && number(&new["spec"], "healthCheckNodePort") == 0
-        {
-            new["spec"]["healthCheckNodePort"] = old["spec"]["healthCheckNodePort"].clone();
-        }
-        let same = |new: &Value, key: &str| new["spec"].get(key) == old["spec"].get(key);
-        if needs_ports(old) && !needs_ports(new) && kind(new) != "LoadBalancer" {
-            let was: BTreeSet<u16> = ports(old).iter().map(|p| number(p, "nodePort")).collect();
-            for port in port_list(new).iter_mut().filter(|p| was.contains(&number(p, "nodePort"))) {
-                remove(port, "nodePort");
-            }
-        }
-        if needs_health_port(old) && !needs_health_port(new) && same(new, "healthCheckNodePort") {
-            remove(&mut new["spec"], "healthCheckNodePort");
-        }
-        if needs_ip(old) && !needs_ip(new) && same(new, "clusterIP") {
-            for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                remove(&mut new["spec"], key);
-            }
-        }
-        // Only one of the two was changed: it counts.
-        if text(new, "clusterIP") != text(old, "clusterIP") && same(new, "clusterIPs") {
-            remove(&mut new["spec"], "clusterIPs");
-        }
-    }
-    let ip = text(new, "clusterIP").to_owned();
-    let first = new.pointer("/spec/clusterIPs/0").and_then(Value::as_str).unwrap_or_default().to_owned();
-    match (ip.is_empty(), first.is_empty()) {
-        (false, true) => new["spec"]["clusterIPs"] = json!([ip]),
-        (true, false) => new["spec"]["clusterIP"] = first.into(),
-        _ => {}
-    }
-}
-
-fn carry_node_ports(new: &mut Value, old: &Value) {
-    let numbers =
-        |service: &Value| -> BTreeSet<u16> { ports(service).iter().map(|p| number(p, "nodePort")).collect() };
-    let used: BTreeSet<u16> = numbers(new).intersection(&numbers(old)).copied().collect();
-    let name = |port: &Value| port.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    for port in port_list(new).iter_mut().filter(|p| number(p, "nodePort") == 0) {
-        let before = ports(old).iter().find(|p| name(p) == name(port)).map_or(0, |p| number(p, "nodePort"));
-        if before > 0 && !used.contains(&before) {
-            port["nodePort"] = before.into();
-        }
-    }
-}
-
 fn port_list(service: &mut Value) -> &mut [Value] {
     service.pointer_mut("/spec/ports").and_then(Value::as_array_mut).map_or(&mut [], Vec::as_mut_slice)
-}
-
-fn remove(tree: &mut Value, key: &str) {
-    if let Some(map) = tree.as_object_mut() {
-        map.remove(key);
-    }
 }
 
 struct Search<'a> {
@@ -198,117 +143,106 @@ impl Search<'_> {
     }
 
     /// The first of `count` candidates, beginning somewhere, that is free and not the Service's own yet.
-    fn any(&self, count: u32, nth: impl Fn(u32) -> Claim) -> Option<Claim> {
-        let start = if count == 0 { return None } else { (self.seed % u64::from(count)) as u32 };
-        (0..count).map(|i| nth((start + i) % count)).find(|c| !self.now.contains(c) && !(self.taken)(c))
+    fn any(&self, count: u64, nth: impl Fn(u64) -> Claim) -> Option<Claim> {
+        let start = if count == 0 { return None } else { self.seed % count };
+        // Together they may be more than a number of 64 bits holds.
+        (0..count)
+            .map(|i| nth(if i < count - start { start + i } else { i - (count - start) }))
+            .find(|c| !self.now.contains(c) && !(self.taken)(c))
     }
 }
 
 /// Of the addresses the first ones are kept for those who ask for one by number, and given out last (KEP-3070).
-fn low_band(size: u32) -> u32 {
+fn low_band(size: u64) -> u64 {
     (size / 16).clamp(16, 256).min(size)
 }
 
 fn addresses(
     new: &mut Value,
     old: Option<&Value>,
-    range: &Cidr,
+    ranges: &Ranges,
     search: &mut Search<'_>,
     errors: &mut Vec<FieldError>,
 ) {
     if !needs_ip(new) {
         return;
     }
-    // Without address and selector the families say nothing of this cluster; such a Service may name both.
-    let selects = new.pointer("/spec/selector").and_then(Value::as_object).is_some_and(|s| !s.is_empty());
-    if selects || text(new, "clusterIP") != "None" {
-        families(new, errors);
+    let cluster: Vec<&str> = ranges.iter().map(|range| range.family()).collect();
+    let wrong = families(new, old, &cluster);
+    if !wrong.is_empty() {
+        errors.extend(wrong);
+        return;
     }
-    let asked = text(new, "clusterIP").to_owned();
-    let ip = match asked.as_str() {
-        "None" => "None".to_owned(),
-        "" => {
-            let low = low_band(range.size());
-            let high = search.any(range.size() - low, |n| Claim::Ip(range.nth(low + n)));
-            match high.or_else(|| search.any(low, |n| Claim::Ip(range.nth(n)))) {
-                Some(Claim::Ip(ip)) => ip.to_string(),
-                _ => {
-                    errors.push(FieldError::invalid(
-                        "spec.clusterIPs",
-                        json!([]),
-                        "failed to allocate a serviceIP: range is full",
-                    ));
-                    return;
+    let was: Vec<String> = old.map(addresses_of).unwrap_or_default().into_iter().map(str::to_owned).collect();
+    let mut ips: Vec<String> = addresses_of(new).into_iter().map(str::to_owned).collect();
+    // Who has no address gets none, and what an update makes of that is for validation to say.
+    if ips.first().is_some_and(|ip| ip == "None") || was.first().is_some_and(|ip| ip == "None") {
+        return;
+    }
+    let list = new.pointer("/spec/ipFamilies").and_then(Value::as_array);
+    let families: Vec<String> =
+        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    for (i, family) in families.iter().enumerate() {
+        if ips.len() <= i {
+            ips.push(String::new());
+        }
+        // One that was given stays, or validation says that it must.
+        if was.get(i).is_some_and(|was| *was == ips[i]) {
+            search.now.extend(ips[i].parse().ok().map(Claim::Ip));
+            continue;
+        }
+        if was.get(i).is_some_and(|was| !was.is_empty()) && !ips[i].is_empty() {
+            continue;
+        }
+        let given = match ranges.of(family) {
+            Some(range) => one(&ips, i, range, search),
+            None => Err(FieldError::invalid(
+                format!("spec.ipFamilies[{i}]").as_str(),
+                family.as_str().into(),
+                "not configured on this cluster",
+            )),
+        };
+        match given {
+            Ok(ip) => {
+                search.now.insert(Claim::Ip(ip));
+                if ips[i].is_empty() {
+                    ips[i] = ip.to_string();
                 }
             }
-        }
-        _ => {
-            let was = old.filter(|o| needs_ip(o)).map(|o| text(o, "clusterIP")).filter(|ip| !ip.is_empty());
-            let refuse = |why: String| {
-                FieldError::invalid(
-                    "spec.clusterIPs",
-                    json!([asked]),
-                    format!("failed to allocate IP {asked}: {why}"),
-                )
-            };
-            if was.is_some_and(|was| was != asked) {
-                errors.push(FieldError::invalid(
-                    "spec.clusterIPs[0]",
-                    asked.into(),
-                    "may not change once set",
-                ));
+            Err(error) => {
+                errors.push(error);
                 return;
             }
-            match asked.parse::<Ipv4Addr>() {
-                Ok(ip) if !range.contains(ip) => {
-                    errors.push(refuse(format!("the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}")));
-                    return;
-                }
-                Ok(ip) if !search.free(&Claim::Ip(ip)) => {
-                    errors.push(refuse("provided IP is already allocated".into()));
-                    return;
-                }
-                Ok(ip) => ip.to_string(),
-                Err(_) => {
-                    let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-                    errors.push(FieldError::invalid("spec.clusterIPs[0]", asked.into(), detail));
-                    return;
-                }
-            }
         }
-    };
-    search.now.extend(ip.parse().ok().map(Claim::Ip));
+    }
     let spec = &mut new["spec"];
-    spec["clusterIP"] = ip.as_str().into();
-    spec["clusterIPs"] = json!([ip]);
-    if spec.get("ipFamilies").is_none_or(|f| f.as_array().is_none_or(Vec::is_empty)) {
-        spec["ipFamilies"] = json!(["IPv4"]);
+    if let Some(first) = ips.first() {
+        spec["clusterIP"] = first.as_str().into();
     }
-    if spec.get("ipFamilyPolicy").is_none_or(|p| p.as_str().is_none_or(str::is_empty)) {
-        spec["ipFamilyPolicy"] = "SingleStack".into();
-    }
+    spec["clusterIPs"] = json!(ips);
 }
 
-/// Refuses families that the cluster does not have.
-fn families(new: &Value, errors: &mut Vec<FieldError>) {
-    if text(new, "ipFamilyPolicy") == "RequireDualStack" {
-        errors.push(FieldError::invalid(
-            "spec.ipFamilyPolicy",
-            "RequireDualStack".into(),
-            "this cluster is not configured for dual-stack services",
-        ));
+/// The address that stands at `i`, where it is free; any of the range, where none is asked for.
+fn one(ips: &[String], i: usize, range: Cidr, search: &Search<'_>) -> Result<IpAddr, FieldError> {
+    let refuse = |why: String| FieldError::invalid("spec.clusterIPs", json!(ips), why);
+    let asked = ips[i].as_str();
+    if asked.is_empty() {
+        let low = low_band(range.size());
+        let high = search.any(range.size() - low, |n| Claim::Ip(range.nth(low + n)));
+        return match high.or_else(|| search.any(low, |n| Claim::Ip(range.nth(n)))) {
+            Some(Claim::Ip(ip)) => Ok(ip),
+            _ => Err(refuse("failed to allocate a serviceIP: range is full".into())),
+        };
     }
-    if new
-        .pointer("/spec/ipFamilies")
-        .and_then(Value::as_array)
-        .is_some_and(|l| l.iter().any(|f| f == "IPv6"))
-    {
-        errors.push(FieldError::invalid(
-            "spec.ipFamilies[0]",
-            "IPv6".into(),
-            "not configured on this cluster",
-        ));
-    }
+    let why = match asked.parse::<IpAddr>() {
+        Ok(ip) if !range.contains(ip) => {
+            format!("the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}")
+        }
+        Ok(ip) if !search.free(&Claim::Ip(ip)) => "provided IP is already allocated".into(),
+        Ok(ip) => return Ok(ip),
+        Err(_) => "it is no IP address".into(),
+    };
+    Err(refuse(format!("failed to allocate IP {asked}: {why}")))
 }
 
 fn node_port_numbers(
@@ -319,7 +253,7 @@ fn node_port_numbers(
 ) {
     let needed = needs_ports(new);
     let (low, high) = (*range.0.start(), *range.0.end());
-    let count = u32::from(high - low) + 1;
+    let count = u64::from(high - low) + 1;
     let outside =
         format!("provided port is not in the valid range. The range of valid ports is {low}-{high}");
     // Ports of one number and several protocols share a node port.

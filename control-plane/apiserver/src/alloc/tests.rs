@@ -1,10 +1,25 @@
 use super::plan::held;
-use super::{Cidr, Claim, Plan, PortRange, plan};
+use super::{Cidr, Claim, Plan, PortRange, Ranges, plan};
 use serde_json::{Value, json};
+use skep_api::kinds::service::Service;
+use skep_api::{Context, Strategy};
 use std::collections::HashMap;
+use std::net::IpAddr;
 
-fn range() -> Cidr {
+fn range() -> Ranges {
     "10.96.0.0/24".parse().unwrap()
+}
+
+fn both() -> Ranges {
+    "10.96.0.0/24,fd00:10:96::/112".parse().unwrap()
+}
+
+/// As the kind prepares a Service before anything is given out.
+fn prepare(new: &mut Value, old: Option<&Value>) {
+    match old {
+        None => Service.prepare_create(new, &Context { now: jiff::Timestamp::UNIX_EPOCH, user: "" }),
+        Some(old) => Service.prepare_update(new, old),
+    }
 }
 
 fn service(spec: Value) -> Value {
@@ -12,7 +27,17 @@ fn service(spec: Value) -> Value {
 }
 
 fn fill(new: &mut Value, old: Option<&Value>, taken: &[Claim]) -> Result<Plan, Vec<String>> {
-    plan(new, old, &range(), &PortRange::default(), 7, |c| taken.contains(c))
+    fill_in(range(), new, old, taken)
+}
+
+fn fill_in(
+    ranges: Ranges,
+    new: &mut Value,
+    old: Option<&Value>,
+    taken: &[Claim],
+) -> Result<Plan, Vec<String>> {
+    prepare(new, old);
+    plan(new, old, &ranges, &PortRange::default(), 7, |c| taken.contains(c))
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
@@ -34,8 +59,37 @@ fn ranges() {
     ] {
         assert_eq!(wide.contains(text.parse().unwrap()), inside, "{text}");
     }
-    for bad in ["10.96.0.0", "10.96.0.1/16", "10.96.0.0/33", "10.96.0.0/2", "x/16", "fd00::/64", ""] {
+    for bad in [
+        "10.96.0.0",
+        "10.96.0.1/16",
+        "10.96.0.0/33",
+        "10.96.0.0/2",
+        "10.96.0.0/0",
+        "x/16",
+        "fd00::/0",
+        "fd00::/48",
+        "fd00::1/112",
+        "",
+    ] {
         assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+    }
+    let six: Cidr = "fd00::/112".parse().unwrap();
+    assert_eq!(
+        (six.first().to_string(), six.size(), six.to_string()),
+        ("fd00::1".into(), 65_535, "fd00::/112".into())
+    );
+    for (text, inside) in [("fd00::", false), ("fd00::ffff", true), ("fd00::1:0", false), ("0.0.0.1", false)]
+    {
+        assert_eq!(six.contains(text.parse().unwrap()), inside, "{text}");
+    }
+    let widest: Cidr = "fd00::/64".parse().unwrap();
+    assert_eq!(
+        (widest.size(), widest.nth(u64::MAX - 1).to_string()),
+        (u64::MAX, "fd00::ffff:ffff:ffff:ffff".into())
+    );
+    assert!(!wide.contains("::10.96.0.1".parse().unwrap()), "of the other family");
+    for bad in ["", "10.0.0.0/24,10.1.0.0/24", "10.0.0.0/24,fd00::/112,fd01::/112", "10.0.0.0/24,"] {
+        assert!(bad.parse::<Ranges>().is_err(), "{bad}");
     }
 }
 
@@ -43,8 +97,9 @@ fn ranges() {
 fn a_new_service_gets_an_address() {
     let mut s = service(json!({"type": "ClusterIP", "ports": [{"port": 80}]}));
     let plan = fill(&mut s, None, &[]).unwrap();
-    let got: std::net::Ipv4Addr = s["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
-    assert!(range().contains(got) && got.octets()[3] > 16, "{got} lies below the band for those who choose");
+    let got: IpAddr = s["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
+    let low = (0..16).map(|n| range().first.nth(n)).any(|ip| ip == got);
+    assert!(range().first.contains(got) && !low, "{got} lies below the band for those who choose");
     assert_eq!(plan, Plan { claim: vec![Claim::Ip(got)], release: vec![] });
     assert_eq!(s["spec"]["clusterIPs"], json!([got.to_string()]));
     assert_eq!(
@@ -58,7 +113,6 @@ fn a_new_service_gets_an_address() {
 fn services_without_an_address() {
     for (spec, shown) in [
         (json!({"type": "ClusterIP", "clusterIP": "None"}), json!(["None"])),
-        (json!({"type": "ClusterIP", "clusterIPs": ["None"]}), json!(["None"])),
         (
             json!({"clusterIP": "None", "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}),
             json!(["None"]),
@@ -100,13 +154,63 @@ fn what_is_refused() {
     ] {
         assert_eq!(fill(&mut service(spec.clone()), None, &taken).unwrap_err(), [says], "{spec}");
     }
-    let old = service(json!({"type": "ClusterIP", "clusterIP": "10.96.0.20", "clusterIPs": ["10.96.0.20"]}));
-    let mut moved =
-        service(json!({"type": "ClusterIP", "clusterIP": "10.96.0.21", "clusterIPs": ["10.96.0.20"]}));
+}
+
+#[test]
+fn an_address_that_was_given_is_not_exchanged_for_another() {
+    let mut old = service(json!({"type": "ClusterIP", "clusterIP": "10.96.0.20", "ports": [{"port": 80}]}));
+    fill(&mut old, None, &[]).unwrap();
+    let mut moved = old.clone();
+    moved["spec"]["clusterIP"] = "10.96.0.21".into();
+    let plan = fill(&mut moved, Some(&old), &held(&old)).unwrap();
+    assert_eq!(plan.claim, []);
+    let wrong = Service.validate_update(&moved, &old);
+    assert!(wrong.iter().any(|e| e.to_string().contains("may not change once set")), "{wrong:?}");
+}
+
+#[test]
+fn both_families() {
+    let dual = json!({"type": "ClusterIP", "ipFamilyPolicy": "PreferDualStack", "ports": [{"port": 80}]});
+    let mut s = service(dual);
+    let plan = fill_in(both(), &mut s, None, &[]).unwrap();
+    assert_eq!((plan.claim.len(), &s["spec"]["ipFamilies"]), (2, &json!(["IPv4", "IPv6"])));
+    let ips: Vec<IpAddr> = s["spec"]["clusterIPs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ip| ip.as_str().unwrap().parse().unwrap())
+        .collect();
+    assert!(range().first.contains(ips[0]) && both().second.unwrap().contains(ips[1]), "{ips:?}");
+    assert_eq!(s["spec"]["clusterIP"], ips[0].to_string());
+    assert_eq!(held(&s), plan.claim);
+    // Down to one family, and up again to an address of choice.
+    let mut one = s.clone();
+    one["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+    let plan = fill_in(both(), &mut one, Some(&s), &held(&s)).unwrap();
+    assert_eq!((plan.claim, plan.release), (vec![], vec![Claim::Ip(ips[1])]));
     assert_eq!(
-        fill(&mut moved, Some(&old), &[]).unwrap_err(),
-        ["spec.clusterIPs[0]: Invalid value: \"10.96.0.21\": may not change once set"]
+        (&one["spec"]["clusterIPs"], &one["spec"]["ipFamilies"]),
+        (&json!([ips[0]]), &json!(["IPv4"]))
     );
+    let mut up = one.clone();
+    up["spec"]["ipFamilyPolicy"] = "RequireDualStack".into();
+    up["spec"]["clusterIPs"] = json!([ips[0], "fd00:10:96::99"]);
+    let plan = fill_in(both(), &mut up, Some(&one), &held(&one)).unwrap();
+    assert_eq!((plan.claim, plan.release), (vec![ip("fd00:10:96::99")], vec![]));
+    // Taken by somebody, and outside.
+    for (asked, why) in [("fd00:10:96::98", "already allocated"), ("fd00:10:97::1", "not in the valid range")]
+    {
+        let mut up = one.clone();
+        up["spec"]["ipFamilyPolicy"] = "RequireDualStack".into();
+        up["spec"]["clusterIPs"] = json!([ips[0], asked]);
+        let errors =
+            fill_in(both(), &mut up, Some(&one), &[Claim::Ip(ips[0]), ip("fd00:10:96::98")]).unwrap_err();
+        assert!(errors[0].contains(why), "{errors:?}");
+    }
+    let mut six = service(json!({"type": "ClusterIP", "ipFamilies": ["IPv6"], "ports": [{"port": 80}]}));
+    fill_in(both(), &mut six, None, &[]).unwrap();
+    assert!(six["spec"]["clusterIP"].as_str().unwrap().starts_with("fd00:10:96::"));
+    assert_eq!(six["spec"]["ipFamilyPolicy"], "SingleStack");
 }
 
 /// A Service as it is after a write, and what that write claimed and released.
@@ -219,9 +323,13 @@ fn nothing_is_ever_given_out_twice() {
         if draw(8) == 0 && kind != "ClusterIP" && kind != "ExternalName" {
             spec["ports"][0]["nodePort"] = (30_000 + draw(40)).into();
         }
+        if draw(2) == 0 && kind != "ExternalName" {
+            spec["ipFamilyPolicy"] = ["SingleStack", "PreferDualStack"][draw(2) as usize].into();
+        }
         let mut new = service(spec);
+        prepare(&mut new, old.as_ref());
         let ports = PortRange(30_000..=30_400);
-        match plan(&mut new, old.as_ref(), &range(), &ports, draw(u64::MAX), |c| claims.contains_key(c)) {
+        match plan(&mut new, old.as_ref(), &both(), &ports, draw(u64::MAX), |c| claims.contains_key(c)) {
             Err(_) => full += 1,
             Ok(plan) => {
                 done += 1;

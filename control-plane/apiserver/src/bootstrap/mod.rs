@@ -11,7 +11,7 @@ use serde_json::Value;
 use skep_api::Status;
 use skep_api::kinds::flow;
 use skep_client::{Client, ClientExt, Collection, WriteOptions};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What the objects say.
@@ -22,9 +22,9 @@ pub struct Config {
     /// The port it listens on.
     pub port: u16,
     /// The first address of the Service range.
-    pub service_ip: Ipv4Addr,
-    /// The range that addresses of Services come from: `10.96.0.0/16`.
-    pub service_range: String,
+    pub service_ip: IpAddr,
+    /// The ranges that addresses of Services come from, one a family: `10.96.0.0/16`.
+    pub service_ranges: Vec<String>,
     /// The cluster CA, in PEM.
     pub ca_pem: String,
 }
@@ -63,7 +63,7 @@ pub async fn run(client: &Arc<dyn Client>, config: &Config) -> Result<(), Status
             ensure(client, &collection, object, |have| reconcile::flow(have, &wanted, mandatory)).await?;
         }
     }
-    service_range(client, &config.service_range).await?;
+    service_range(client, &config.service_ranges).await?;
     for (collection, wanted) in objects::kubernetes(config) {
         let copy = wanted.clone();
         ensure(client, &collection, wanted, |have| reconcile::fields(have, &copy)).await?;
@@ -71,11 +71,11 @@ pub async fn run(client: &Arc<dyn Client>, config: &Config) -> Result<(), Status
     Ok(())
 }
 
-/// The range of Service addresses, and that it is ready.
-async fn service_range(client: &Arc<dyn Client>, range: &str) -> Result<(), Status> {
+/// The ranges of Service addresses, and that they are ready.
+async fn service_range(client: &Arc<dyn Client>, cidrs: &[String]) -> Result<(), Status> {
     let ranges = Collection::of("networking.k8s.io", "v1", "servicecidrs");
-    let wanted = objects::service_range(range);
-    ensure(client, &ranges, wanted.clone(), |_| None).await?;
+    let wanted = objects::service_range(cidrs);
+    ensure(client, &ranges, wanted.clone(), |have| reconcile::second_range(have, &wanted)).await?;
     let Some(mut have) = find(client, &ranges, &wanted).await? else { return Ok(()) };
     let told = have.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|c| !c.is_empty());
     if told || have.pointer("/spec/cidrs") != wanted.pointer("/spec/cidrs") {

@@ -31,10 +31,10 @@ pub(super) fn priority_classes() -> Vec<Value> {
     ROWS.iter().map(class).collect()
 }
 
-/// The range that addresses of Services come from, and that it is ready.
-pub(super) fn service_range(range: &str) -> Value {
+/// The ranges that addresses of Services come from.
+pub(super) fn service_range(cidrs: &[String]) -> Value {
     json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "spec": {"cidrs": [range]},
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "spec": {"cidrs": cidrs},
         "metadata": {"name": SERVICE, "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
     })
 }

@@ -10,6 +10,18 @@ fn kept_up(have: &Value) -> bool {
         != Some("false")
 }
 
+/// The ranges of a cluster that had one family and has come to have both.
+pub(super) fn second_range(mut have: Value, wanted: &Value) -> Option<Value> {
+    let list =
+        |range: &Value| range.pointer("/spec/cidrs").and_then(Value::as_array).cloned().unwrap_or_default();
+    let (old, new) = (list(&have), list(wanted));
+    let comes = old.len() == 1 && new.len() == 2 && old.first() == new.first();
+    comes.then(|| {
+        have["spec"]["cidrs"] = new.into();
+        have
+    })
+}
+
 /// Whether a binding names another role than it should, which cannot be changed in place.
 pub(super) fn replaced(have: &Option<Value>, wanted: &Value) -> bool {
     let Some(have) = have.as_ref().filter(|h| kept_up(h)) else { return false };

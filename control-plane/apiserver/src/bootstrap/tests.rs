@@ -53,12 +53,25 @@ fn the_rules_of_aggregated_roles_are_left_alone() {
 }
 
 #[test]
+fn the_ranges_of_services_get_a_second_family_and_nothing_else() {
+    let ranges = |cidrs: &[&str]| {
+        objects::service_range(&cidrs.iter().map(|cidr| cidr.to_string()).collect::<Vec<_>>())
+    };
+    let (one, two) = (ranges(&["10.96.0.0/16"]), ranges(&["10.96.0.0/16", "fd00::/112"]));
+    let wider = reconcile::second_range(one.clone(), &two).unwrap();
+    assert_eq!(wider["spec"], two["spec"]);
+    assert_eq!(reconcile::second_range(two.clone(), &two), None);
+    assert_eq!(reconcile::second_range(two.clone(), &one), None);
+    assert_eq!(reconcile::second_range(ranges(&["10.97.0.0/16"]), &two), None);
+}
+
+#[test]
 fn the_kubernetes_service_follows_the_server() {
     let config = |ip: &str, port| Config {
         advertise: ip.parse().unwrap(),
         port,
         service_ip: "10.96.0.1".parse().unwrap(),
-        service_range: "10.96.0.0/16".into(),
+        service_ranges: vec!["10.96.0.0/16".into()],
         ca_pem: "pem".into(),
     };
     let before = objects::kubernetes(&config("10.0.0.1", 6443));

@@ -43,7 +43,7 @@ pub fn admin_kubeconfig(pki: &Pki, server: &str, path: &Path, now: Timestamp) ->
 pub fn node_credentials(
     pki: &Pki,
     node: &str,
-    node_ip: IpAddr,
+    node_ips: &[IpAddr],
     server: &str,
     out: &Path,
     now: Timestamp,
@@ -52,7 +52,10 @@ pub fn node_credentials(
     let user = format!("system:node:{node}");
     let config = kubeconfig(pki, &user, &["system:nodes".to_owned()], server, now)?;
     let mut names = ServingNames::default();
-    names.add(node).add_ip(node_ip);
+    names.add(node);
+    for ip in node_ips {
+        names.add_ip(*ip);
+    }
     let serving = pki.server(&user, &names, now)?;
     write_file(&out.join("tls.key"), serving.key_pem.as_bytes(), 0o600)?;
     write_file(&out.join("tls.crt"), serving.cert_pem.as_bytes(), 0o644)?;

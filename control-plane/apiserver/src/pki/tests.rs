@@ -94,7 +94,15 @@ fn node_credentials_are_complete() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open_or_create(&dir.path().join("pki"), now()).unwrap();
     let out = dir.path().join("node");
-    node_credentials(&pki, "n1", "10.0.0.7".parse().unwrap(), "https://[fd00::1]:6443", &out, now()).unwrap();
+    node_credentials(
+        &pki,
+        "n1",
+        &["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
+        "https://[fd00::1]:6443",
+        &out,
+        now(),
+    )
+    .unwrap();
     for (file, user, group) in
         [("kubeconfig", "system:node:n1", "system:nodes"), ("dns.kubeconfig", "skep:dns:n1", "skep:dns")]
     {

@@ -72,7 +72,7 @@ pub(crate) async fn secure() -> Secure {
         advertise: "127.0.0.1".parse().unwrap(),
         port: 6443,
         service_ip: "10.96.0.1".parse().unwrap(),
-        service_range: "10.96.0.0/16".into(),
+        service_ranges: vec!["10.96.0.0/16".into()],
         ca_pem: "pem".into(),
     };
     bootstrap::run(&client, &config).await.unwrap();

@@ -8,14 +8,14 @@ use crate::runtime::{CATCH_UP, Key, Outcome, OwnWrites, Queue, feed, work};
 use parking_lot::Mutex;
 use plan::{MANAGED_BY, NAME, NAMESPACE, Node, ServiceStep, Step, plan};
 use skep_client::{Client, Collection, Informer, WriteOptions};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Where the cluster's DNS is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterDns {
     /// Address of the Service.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Port of the servers on their nodes.
     pub port: u16,
 }

@@ -139,7 +139,7 @@ pub(super) fn plan(dns: &ClusterDns, have: Option<&Value>, slices: &[Slice], nod
     let listed = have.pointer("/spec/ipFamilies").and_then(Value::as_array);
     let mut families: Vec<&str> = listed.into_iter().flatten().filter_map(Value::as_str).collect();
     if families.is_empty() {
-        families.push("IPv4");
+        families.push(if dns.address.is_ipv4() { "IPv4" } else { "IPv6" });
     }
     let foreign = slices.iter().filter(|s| !families.iter().any(|family| s.tree["addressType"] == *family));
     out.slices.delete.extend(foreign.map(|slice| slice.name.clone()));

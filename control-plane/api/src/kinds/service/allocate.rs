@@ -1,11 +1,9 @@
-//! What a Service is given and keeps: addresses, address families, node ports
+//! What a Service is given and keeps: addresses and node ports
 //! (`pkg/registry/core/service/storage`).
 
-use super::{is_external, word};
+use super::{Spec, is_external, word};
 use crate::kinds::{keep_keys, same_key};
-use serde_json::{Map, Value, json};
-
-type Spec = Map<String, Value>;
+use serde_json::{Value, json};
 
 /// Whether a Service gets cluster addresses (a headless one gets `None` by its own wish).
 pub fn needs_cluster_ip(spec: &Spec) -> bool {
@@ -31,7 +29,7 @@ pub fn needs_health_check_port(spec: &Spec) -> bool {
     word(spec, "type") == "LoadBalancer" && word(spec, "externalTrafficPolicy") == "Local"
 }
 
-fn ips(spec: &Spec) -> &[Value] {
+pub(super) fn ips(spec: &Spec) -> &[Value] {
     spec.get("clusterIPs").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
@@ -65,11 +63,6 @@ pub(super) fn fill_in(spec: &mut Spec, before: &Spec) {
         }
         if ips(spec).is_empty() {
             keep_keys(spec, before, &["clusterIPs"]);
-        }
-        for field in ["ipFamilies", "ipFamilyPolicy"] {
-            if spec.get(field).is_none_or(|v| v.is_null() || v.as_array().is_some_and(Vec::is_empty)) {
-                keep_keys(spec, before, &[field]);
-            }
         }
     }
     if needs_node_ports(before) && needs_node_ports(spec) {
@@ -140,29 +133,4 @@ fn drop_same(spec: &mut Spec, before: &Spec, field: &str) {
     if same_key(spec, before, field) {
         spec.remove(field);
     }
-}
-
-/// Address families and policy. The cluster has IPv4 alone: one family, unless the client names others; a
-/// headless Service without a selector may have endpoints of both.
-pub(super) fn families(spec: &mut Spec) {
-    if !needs_cluster_ip(spec) {
-        return;
-    }
-    let selects = spec.get("selector").and_then(Value::as_object).is_some_and(|s| !s.is_empty());
-    let open = word(spec, "clusterIP") == "None" && !selects;
-    if word(spec, "ipFamilyPolicy").is_empty() {
-        let policy = if open { "RequireDualStack" } else { "SingleStack" };
-        spec.insert("ipFamilyPolicy".into(), policy.into());
-    }
-    let mut list: Vec<Value> = spec.get("ipFamilies").and_then(Value::as_array).cloned().unwrap_or_default();
-    for ip in ips(spec).iter().skip(list.len()).filter_map(Value::as_str).filter(|ip| *ip != "None") {
-        list.push(if ip.contains(':') { "IPv6".into() } else { "IPv4".into() });
-    }
-    if list.is_empty() {
-        list.push("IPv4".into());
-    }
-    if open && list.len() == 1 && word(spec, "ipFamilyPolicy") != "SingleStack" {
-        list.push(if list[0] == "IPv4" { "IPv6".into() } else { "IPv4".into() });
-    }
-    spec.insert("ipFamilies".into(), list.into());
 }

@@ -1,10 +1,13 @@
 //! Services.
 
 mod allocate;
+mod families;
 mod print;
 mod validate;
 
+use allocate::ips;
 pub use allocate::{needs_cluster_ip, needs_health_check_port, needs_node_ports};
+pub use families::families;
 
 use crate::field::FieldError;
 use crate::names::dns1123_label;
@@ -15,10 +18,12 @@ use serde_json::{Map, Value, json};
 /// Seconds that a client stays with its backend (`DefaultClientIPServiceAffinitySeconds`).
 const AFFINITY_SECONDS: i64 = 10_800;
 
-/// Services. Addresses and node ports are given by admission, between preparing and validating; what a client
-/// left out of an update comes from the stored object.
+/// Services. Families, addresses and node ports are given between preparing and validating, by who knows what the cluster
+/// has ([`families()`]); what a client left out of an update comes from the stored object.
 #[derive(Debug, Default)]
 pub struct Service;
+
+type Spec = Map<String, Value>;
 
 /// The one word of a field, empty where there is none.
 fn word<'a>(spec: &'a Map<String, Value>, field: &str) -> &'a str {
@@ -86,7 +91,6 @@ impl Strategy for Service {
         object["status"] = json!({"loadBalancer": {}});
         if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
             allocate::normalize(spec, None);
-            allocate::families(spec);
         }
     }
 
@@ -98,7 +102,6 @@ impl Strategy for Service {
         allocate::normalize(spec, Some(before));
         allocate::fill_in(spec, before);
         allocate::drop_what_the_type_has_not(spec, before);
-        allocate::families(spec);
         if word(spec, "type") != "LoadBalancer" {
             new["status"]["loadBalancer"] = json!({});
         }

@@ -151,7 +151,7 @@ fn affinity(errors: &mut Errors, spec: &At<'_, '_>) {
     }
 }
 
-fn cluster_ips(errors: &mut Errors, spec: &At<'_, '_>) {
+pub(super) fn cluster_ips(errors: &mut Errors, spec: &At<'_, '_>) {
     let (ip, ips) = (spec.get("clusterIP"), spec.get("clusterIPs"));
     let (families, policy) = (spec.get("ipFamilies"), spec.get("ipFamilyPolicy"));
     match (ip.text(), ips.texts().next()) {
@@ -181,16 +181,6 @@ fn cluster_ips(errors: &mut Errors, spec: &At<'_, '_>) {
     }
     if ips.len() > 2 {
         errors.invalid(&ips, "may only hold up to 2 values");
-    }
-    if policy.text() == "SingleStack" {
-        for (list, what) in [(&ips, "cluster IPs"), (&families, "IP families")] {
-            if list.len() == 2 {
-                let why = format!(
-                    "must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
-                );
-                errors.invalid(&policy, why);
-            }
-        }
     }
     if errors.len() > before || is_headless(spec) {
         return;
