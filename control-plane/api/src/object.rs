@@ -75,6 +75,9 @@ struct Slim {
 
 const METADATA: &[u8] = b"\"metadata\":{";
 
+/// Where most objects fit into while they are written, in bytes.
+const ROOM: usize = 4096;
+
 impl Object {
     /// The canonical bytes of `value`: what the store keeps. `metadata.resourceVersion` is left out.
     pub fn canonical(mut value: Value) -> Result<Bytes, ObjectError> {
@@ -85,27 +88,28 @@ impl Object {
             Some(_) => return Err(ObjectError::Shape("metadata is not a JSON object")),
         };
         metadata.remove("resourceVersion");
-        let mut out = BytesMut::with_capacity(512).writer();
+        let mut out = Vec::with_capacity(ROOM);
         for key in ["apiVersion", "kind"] {
             let text = top.remove(key).unwrap_or_else(|| "".into());
             if !text.is_string() {
                 return Err(ObjectError::Shape("apiVersion and kind must be strings"));
             }
-            out.get_mut().put_u8(if key == "kind" { b',' } else { b'{' });
+            out.push(if key == "kind" { b',' } else { b'{' });
             serde_json::to_writer(&mut out, key)?;
-            out.get_mut().put_u8(b':');
+            out.push(b':');
             serde_json::to_writer(&mut out, &text)?;
         }
-        out.get_mut().put_slice(b",\"metadata\":");
+        out.extend_from_slice(b",\"metadata\":");
         serde_json::to_writer(&mut out, &metadata)?;
         for (key, field) in top.iter() {
-            out.get_mut().put_u8(b',');
+            out.push(b',');
             serde_json::to_writer(&mut out, key)?;
-            out.get_mut().put_u8(b':');
+            out.push(b':');
             serde_json::to_writer(&mut out, field)?;
         }
-        out.get_mut().put_u8(b'}');
-        Ok(out.into_inner().freeze())
+        out.push(b'}');
+        // They are kept for long: no byte more than there are.
+        Ok(out.into_boxed_slice().into())
     }
 
     /// Reads canonical bytes back, sharing them. `selectable` are the field paths of the resource that
@@ -203,6 +207,11 @@ impl Object {
         Ok(serde_json::from_slice(&self.to_json())?)
     }
 
+    /// A part of the object, without its resource version, read out of its bytes without a copy.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ObjectError> {
+        Ok(serde_json::from_slice(&self.body)?)
+    }
+
     /// What the conversion of that id made of the object, if that is kept.
     pub fn view(&self, conversion: u64) -> Option<View> {
         let kept = self.views.0.get()?.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,6 +271,18 @@ mod tests {
         object.write_json_at(43, &mut out);
         let shown: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(shown["metadata"]["resourceVersion"], "43");
+    }
+
+    #[test]
+    fn a_part_is_read_out_of_the_bytes() {
+        #[derive(Deserialize)]
+        struct Part<'a> {
+            #[serde(borrow)]
+            spec: std::collections::BTreeMap<&'a str, &'a str>,
+        }
+        let object = Object::from_value(pod(), 42, &[]).unwrap();
+        assert_eq!(object.read::<Part<'_>>().unwrap().spec["nodeName"], "n1");
+        assert!(object.read::<Vec<u8>>().is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `metadata.managedFields`: who changed what, and when.
 
+use super::fresh;
 use super::set::{Element, FieldSet};
 use super::versions::{Changes, Versions, Wanted};
 use crate::schema::Schema;
@@ -91,7 +92,8 @@ impl Managed {
             };
             key(a).cmp(&key(b))
         });
-        (!self.0.is_empty()).then(|| self.0.iter().map(encode_entry).collect())
+        (!self.0.is_empty())
+            .then(|| self.0.iter().map(|entry| encode_entry(entry, entry.fields.encode())).collect())
     }
 
     /// Takes what has changed away from everybody.
@@ -163,24 +165,29 @@ impl Managed {
 /// Fields that nobody owns, since they are the server's or say which object it is.
 pub(super) static UNOWNED: LazyLock<FieldSet> = LazyLock::new(unowned);
 
+/// Those at the top.
+pub(super) const UNOWNED_TOP: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
+/// Those of `metadata`.
+pub(super) const UNOWNED_METADATA: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
 fn unowned() -> FieldSet {
-    const METADATA: [&str; 9] = [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "clusterName",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-    ];
     let field = |name: &str| Element::Field(name.into());
     let mut set = FieldSet::default();
-    for name in ["apiVersion", "kind", "metadata"] {
+    for name in UNOWNED_TOP {
         set.insert(&[field(name)]);
     }
-    for name in METADATA {
+    for name in UNOWNED_METADATA {
         set.insert(&[field("metadata"), field(name)]);
     }
     set
@@ -212,7 +219,7 @@ fn decode_entry(at: usize, entry: &Value) -> Result<Entry, String> {
     })
 }
 
-fn encode_entry(entry: &Entry) -> Value {
+fn encode_entry(entry: &Entry, fields: Value) -> Value {
     let operation = match entry.operation {
         Operation::Apply => "Apply",
         Operation::Update => "Update",
@@ -229,7 +236,7 @@ fn encode_entry(entry: &Entry) -> Value {
     text("operation", operation);
     text("subresource", &entry.subresource);
     text("time", entry.time.as_deref().unwrap_or_default());
-    map.insert("fieldsV1".into(), entry.fields.encode());
+    map.insert("fieldsV1".into(), fields);
     Value::Object(map)
 }
 
@@ -283,6 +290,14 @@ fn same_but_managed(left: &Value, right: &Value) -> bool {
     same_but(left, right, "metadata") && same_but(&metadata(left), &metadata(right), "managedFields")
 }
 
+/// The `managedFields` of an object that a writer makes, and that bears none yet.
+fn made(schema: Schema<'_>, new: &Value, writer: &Writer<'_>) -> Option<Value> {
+    let fields = fresh::fields(schema, new, writer.reset)?;
+    let mut entry = Entry::new(writer, Operation::Update, FieldSet::default());
+    entry.time = Some(writer.now.to_owned());
+    Some(Value::Array(vec![encode_entry(&entry, fields)]))
+}
+
 /// Records a change that is no apply, and takes the `managedFields` it leads to out of `new`: those that the change
 /// brings along, or else those of `live` (none: the object is new), with what the writer changed now the writer's.
 /// An object whose ownership was never kept, or was given up, stays so. The error asks for a conversion; `new` is then as it
@@ -308,7 +323,10 @@ pub fn track(
         }
         _ => of_live(),
     };
-    if (live.is_none() || !managed.0.is_empty())
+    if live.is_none() && managed.0.is_empty() {
+        return Ok(made(schema, new, writer));
+    }
+    if !managed.0.is_empty()
         && let Err(wanted) = managed.update(schema, live, new, writer, versions)
     {
         // It is tried again with the conversion: as if nothing had been.

@@ -4,6 +4,7 @@
 //! by the schema: [`ListType`](crate::schema::ListType), and what is owned as a whole.
 
 mod applying;
+mod fresh;
 mod managed;
 mod set;
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Element {
         }))
     }
 
-    fn wire(&self) -> String {
+    pub(super) fn wire(&self) -> String {
         match self {
             Element::Field(name) => format!("f:{name}"),
             Element::Key(json) => format!("k:{json}"),

@@ -15,7 +15,7 @@ pub(super) struct Comparison {
 }
 
 /// How the parts of a value are owned.
-enum Parts<'a> {
+pub(super) enum Parts<'a> {
     /// It is one value.
     None,
     /// By field, or by key of a map.
@@ -24,9 +24,9 @@ enum Parts<'a> {
     Items(&'a ListType),
 }
 
-type Kind<'a> = Option<Schema<'a>>;
+pub(super) type Kind<'a> = Option<Schema<'a>>;
 
-fn parts(kind: Kind<'_>) -> Parts<'_> {
+pub(super) fn parts(kind: Kind<'_>) -> Parts<'_> {
     use crate::schema::Node;
     let Some(schema) = kind else { return Parts::None };
     match schema.node() {
@@ -39,7 +39,7 @@ fn parts(kind: Kind<'_>) -> Parts<'_> {
     }
 }
 
-fn child<'a>(kind: Kind<'a>, name: &str) -> Kind<'a> {
+pub(super) fn child<'a>(kind: Kind<'a>, name: &str) -> Kind<'a> {
     let schema = kind?;
     match schema.structure() {
         Some(_) => schema.field(name).map(|(_, inner)| inner).or_else(|| schema.further()),
@@ -47,7 +47,7 @@ fn child<'a>(kind: Kind<'a>, name: &str) -> Kind<'a> {
     }
 }
 
-fn element(kind: Kind<'_>) -> Kind<'_> {
+pub(super) fn element(kind: Kind<'_>) -> Kind<'_> {
     kind.and_then(Schema::element)
 }
 
@@ -75,14 +75,14 @@ fn identity(list: &ListType, item: Kind<'_>, value: &Value) -> Option<Element> {
 }
 
 /// The items of a list by identity, and the order of the identities.
-struct Index<'v> {
-    order: Vec<Element>,
+pub(super) struct Index<'v> {
+    pub(super) order: Vec<Element>,
     items: BTreeMap<Element, Vec<&'v Value>>,
 }
 
 impl<'v> Index<'v> {
     /// None where the value is no list, or has items without identity.
-    fn of(list: &ListType, kind: Kind<'_>, value: Option<&'v Value>) -> Option<Self> {
+    pub(super) fn of(list: &ListType, kind: Kind<'_>, value: Option<&'v Value>) -> Option<Self> {
         let mut index = Index { order: Vec::new(), items: BTreeMap::new() };
         let values = match value {
             None | Some(Value::Null) => return Some(index),
@@ -100,7 +100,7 @@ impl<'v> Index<'v> {
         Some(index)
     }
 
-    fn group(&self, identity: &Element) -> &[&'v Value] {
+    pub(super) fn group(&self, identity: &Element) -> &[&'v Value] {
         self.items.get(identity).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -117,12 +117,12 @@ fn fields(value: Option<&Value>) -> Option<&Map<String, Value>> {
     value.and_then(Value::as_object)
 }
 
-fn is_map_or_none(value: Option<&Value>) -> bool {
+pub(super) fn is_map_or_none(value: Option<&Value>) -> bool {
     matches!(value, None | Some(Value::Null | Value::Object(_)))
 }
 
 /// Whether there is nothing in a map or list.
-fn is_empty(value: Option<&Value>) -> bool {
+pub(super) fn is_empty(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,
         Some(Value::Object(map)) => map.is_empty(),
@@ -192,7 +192,7 @@ fn walk(
 }
 
 /// The empty structure that Go sees where none is written, for fields that are no pointers.
-fn always_there(kind: Kind<'_>, field: &str) -> Option<&'static Value> {
+pub(super) fn always_there(kind: Kind<'_>, field: &str) -> Option<&'static Value> {
     static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
     let (field, inner) = kind?.field(field)?;
     (field.zero.as_deref() == Some("{}") && inner.structure().is_some()).then_some(&*EMPTY)
