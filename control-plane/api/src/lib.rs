@@ -24,6 +24,7 @@ pub mod status;
 pub mod table;
 pub mod taint;
 pub mod validation;
+pub mod yaml;
 
 pub use field::{FieldError, Path};
 pub use meta::Meta;

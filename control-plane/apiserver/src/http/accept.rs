@@ -28,7 +28,7 @@ pub(crate) enum Media {
     /// JSON.
     #[default]
     Json,
-    /// YAML, whose simplest form is JSON.
+    /// YAML in blocks.
     Yaml,
     /// Protobuf.
     Protobuf,
@@ -75,6 +75,11 @@ impl Accept {
     /// The same for what has no other forms.
     pub(crate) fn plain(self) -> Self {
         Accept { form: Form::Object, ..self }
+    }
+
+    /// Whether it is JSON in one line: objects are then written from their own bytes.
+    pub(crate) fn is_line(&self) -> bool {
+        self.media == Media::Json && !self.pretty
     }
 
     /// `apiVersion` of a form of the meta group.

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use skep_api::protobuf::{self, ListMeta, Message};
-use skep_api::{Object, Resource, Status};
+use skep_api::{Object, Resource, Status, yaml};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -99,8 +99,11 @@ pub(crate) fn value(code: u16, accept: &Accept, value: &Value) -> Response<Body>
     bytes(code, accept, text(accept, value))
 }
 
-/// A tree as text: indented, or one line.
+/// A tree as text: YAML, or JSON indented or in one line.
 fn text(accept: &Accept, value: &Value) -> Vec<u8> {
+    if accept.media == Media::Yaml {
+        return yaml::document(value);
+    }
     // A tree of our own has nothing that could not be written.
     if accept.pretty {
         return serde_json::to_vec_pretty(value).unwrap_or_default();
@@ -174,13 +177,13 @@ pub(crate) fn object_bytes(
             let kind = (accept.meta_version(), "PartialObjectMetadata");
             return Ok(protobuf::object(kind, &message, object.revision()));
         }
-        (Form::Object, _) if !accept.pretty => {
+        (Form::Object, _) if accept.is_line() => {
             let mut out = BytesMut::with_capacity(object.body().len() + 48);
             object.write_json(&mut out);
             out.put_u8(b'\n');
             return Ok(out.freeze());
         }
-        (Form::Partial | Form::PartialList, _) if !accept.pretty => {
+        (Form::Partial | Form::PartialList, _) if accept.is_line() => {
             let mut out = BytesMut::new();
             write_partial(accept.meta_version(), object, &mut out);
             out.put_u8(b'\n');
@@ -254,7 +257,7 @@ pub(crate) async fn list(
         let columns = shape.columns(accept, true);
         return Ok(value(200, accept, &table(row, &listing.items, metadata, columns, now)));
     }
-    if accept.pretty {
+    if !accept.is_line() {
         let whole = |object: &Arc<Object>| match partial_form {
             true => partial(accept.meta_version(), object),
             false => object.value(),

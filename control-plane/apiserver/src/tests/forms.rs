@@ -1,11 +1,11 @@
-//! Answers in protobuf, as tables and as metadata alone.
+//! Answers in protobuf and YAML, as tables and as metadata alone.
 
 use super::{World, world};
 use crate::hooks::full;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use skep_api::protobuf;
+use skep_api::{protobuf, yaml};
 
 const MAPS: &str = "/api/v1/namespaces/d/configmaps";
 const PB: &str = protobuf::MEDIA_TYPE;
@@ -63,6 +63,31 @@ async fn objects_lists_and_statuses_say_the_same_in_protobuf() {
     assert_eq!((patched.0, patched.1.as_str()), (200, PB));
     let gone = ask(&w, "DELETE", &format!("{MAPS}/a"), PB, Vec::new()).await;
     assert_eq!(protobuf::decode(&gone.2).unwrap().value["status"], "Success");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_lists_tables_and_statuses_in_yaml() {
+    let w = world().await;
+    let (code, kind, bytes) = ask(&w, "POST", MAPS, "application/yaml", map("a").to_string().into()).await;
+    assert_eq!((code, kind.as_str()), (201, "application/yaml"));
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.starts_with("apiVersion: v1\ndata:\n  k: v\nkind: ConfigMap\nmetadata:\n"), "{text}");
+    w.json("POST", MAPS, map("yes")).await;
+    for (path, form) in [
+        (format!("{MAPS}/yes"), ""),
+        (format!("{MAPS}/yes?pretty=true"), ""),
+        (MAPS.to_owned(), ""),
+        (format!("{MAPS}/none"), ""),
+        ("/api/v1".to_owned(), ""),
+        (MAPS.to_owned(), ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"),
+        (MAPS.to_owned(), ";as=Table;g=meta.k8s.io;v=v1"),
+    ] {
+        let (_, _, json) = ask(&w, "GET", &path, &format!("application/json{form}"), Vec::new()).await;
+        let (_, kind, bytes) = ask(&w, "GET", &path, &format!("application/yaml{form}"), Vec::new()).await;
+        assert_eq!(kind, "application/yaml", "{path}{form}");
+        let tree: Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(yaml::document(&tree)).unwrap());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
