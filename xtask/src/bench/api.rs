@@ -86,18 +86,18 @@ fn load(layout: &Layout, name: &str, kubeconfig: &Path, processes: &[Process]) -
     figures.collect()
 }
 
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// A server of this checkout, ended when dropped.
-struct Ours {
-    config: Config,
+pub(super) struct Ours {
+    pub(super) config: Config,
     process: Process,
 }
 
 impl Ours {
-    fn start(layout: &Layout, dir: &Path) -> Result<Self> {
+    pub(super) fn start(layout: &Layout, dir: &Path) -> Result<Self> {
         let config = Config {
             name: "bench".into(),
             secure_port: free_port()?,

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures against goals. A bench that misses a goal makes the command fail.
 
 mod api;
+mod dataplane;
 mod idle;
 mod start;
 mod store;
@@ -38,6 +39,8 @@ pub enum Goal {
     Below(f64),
     /// More than.
     Above(f64),
+    /// This much or more.
+    AtLeast(f64),
 }
 
 impl Figure {
@@ -48,6 +51,7 @@ impl Figure {
             Goal::None => (None, None),
             Goal::Below(limit) => (Some(format!("< {limit}")), Some(value < limit)),
             Goal::Above(limit) => (Some(format!("> {limit}")), Some(value > limit)),
+            Goal::AtLeast(limit) => (Some(format!(">= {limit}")), Some(value >= limit)),
         };
         Figure { name: name.to_owned(), value, unit: unit.to_owned(), goal, met }
     }
@@ -75,6 +79,11 @@ const BENCHES: &[Bench] = &[
         name: "api",
         about: "processor time, rates and memory of the API server; with --against DIR beside kube-apiserver and etcd",
         run: api::run,
+    },
+    Bench {
+        name: "dataplane",
+        about: "a ClusterIP beside the pod IP, kube-proxy's rules (with --against DIR kube-proxy itself), an agent with many Services",
+        run: dataplane::run,
     },
     Bench {
         name: "idle",
@@ -170,6 +179,8 @@ mod tests {
         assert_eq!(Figure::new("a", 0.9, "s", Goal::Below(1.0)).met, Some(true));
         assert_eq!(Figure::new("a", 0.9, "", Goal::Above(1.0)).met, Some(false));
         assert_eq!(Figure::new("a", 1.1, "", Goal::Above(1.0)).goal.as_deref(), Some("> 1"));
+        assert_eq!(Figure::new("a", 1.0, "", Goal::AtLeast(1.0)).met, Some(true));
+        assert_eq!(Figure::new("a", 0.99, "", Goal::AtLeast(1.0)).met, Some(false));
         let free = Figure::new("a", 9.0, "s", Goal::None);
         assert_eq!((free.goal, free.met), (None, None));
     }

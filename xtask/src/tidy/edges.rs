@@ -38,7 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-agent", &["skep-api", "skep-client", "skep-dataplane", "skep-observe", "skep-pods"]),
     ("skep-cni", &[]),
     ("skep-dns", &["skep-api", "skep-client"]),
-    ("skep-bench", &["skep-client", "skep-store"]),
+    ("skep-bench", &["skep-client", "skep-dataplane", "skep-store"]),
     ("skep-images", &[]),
     ("xtask", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "skep-observe"]),
     ("skep-fuzz", &["skep-api", "skep-apiserver", "skep-cel", "skep-dns"]),
