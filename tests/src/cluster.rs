@@ -177,6 +177,14 @@ impl TestCluster {
         program::start(&DNS, &self.config, self.node(1)?, &self.layout).map(|_| ())
     }
 
+    /// Starts the agent of another build.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_agent_of(&self, build: &Layout) -> Result<()> {
+        program::start(&AGENT, &self.config, self.node(1)?, build).map(|_| ())
+    }
+
     /// Starts the agent of a node again.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! A test's cluster is brought up by the same code as a user's and taken down when the test ends, however it ends. Tests
 //! that cannot run here fail: `cargo xtask test` knows beforehand which groups a machine can run, and says so.
 
+mod builds;
 mod cluster;
 pub mod differential;
 mod kubectl;
@@ -10,6 +11,7 @@ mod machine;
 pub mod names;
 pub mod objects;
 
+pub use builds::another_build;
 pub use cluster::TestCluster;
 pub use kubectl::Output;
 pub use machine::Snapshot;

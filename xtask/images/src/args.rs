@@ -12,7 +12,7 @@ pub struct Args {
 }
 
 /// Options that stand alone and take no value.
-const SWITCHES: &[&str] = &["udp", "unconnected"];
+const SWITCHES: &[&str] = &["udp", "unconnected", "keep"];
 
 impl Args {
     /// Splits `args` into options and words.

@@ -1,4 +1,4 @@
-//! The load client: a fixed number of requests, each on its own socket, and who answered how many.
+//! The load client: a fixed number of requests, each on its own socket or on kept ones, and who answered how many.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::http;
+use crate::{http, resolve};
 
 /// How a request travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +21,21 @@ pub enum Transport {
     Udp,
     /// An unconnected UDP socket for every request: `sendto` then `recvfrom`.
     UdpUnconnected,
+    /// No request at all: the target's name is looked up, and its addresses are the answer.
+    Name,
 }
 
 /// What to send, where and how fast.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// Where to.
     pub target: SocketAddr,
+    /// The name that [`Transport::Name`] looks up.
+    pub name: String,
+    /// What is asked: a path over HTTP, the same as text over UDP.
+    pub path: String,
+    /// Whether each of the concurrent clients keeps one socket for all its requests.
+    pub keep: bool,
     /// How.
     pub transport: Transport,
     /// Number of requests.
@@ -102,6 +110,7 @@ pub fn run(plan: &Plan) -> Outcome {
 
 fn worker(plan: &Plan, next: &AtomicU64, start: Instant) -> Outcome {
     let mut share = Outcome::default();
+    let mut kept = None;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= plan.requests {
@@ -115,9 +124,10 @@ fn worker(plan: &Plan, next: &AtomicU64, start: Instant) -> Outcome {
         *share.timeline.entry(tenth).or_default() += 1;
         share.sent += 1;
         let begun = Instant::now();
-        match ask(plan) {
+        match ask(plan, &mut kept) {
             Ok(name) => *share.answered.entry(name).or_default() += 1,
             Err(error) => {
+                kept = None;
                 share.failed += 1;
                 *share.errors.entry(error.to_string()).or_default() += 1;
             }
@@ -126,14 +136,57 @@ fn worker(plan: &Plan, next: &AtomicU64, start: Instant) -> Outcome {
     }
 }
 
-fn ask(plan: &Plan) -> io::Result<String> {
+/// A socket that a client keeps.
+enum Kept {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
+}
+
+fn ask(plan: &Plan, kept: &mut Option<Kept>) -> io::Result<String> {
     match plan.transport {
-        Transport::Tcp => get(plan.target, "/", plan.timeout).and_then(|answer| match answer.status {
-            200 => Ok(answer.body.trim_end().to_owned()),
-            status => Err(io::Error::other(format!("status {status}"))),
+        Transport::Name => resolve::addresses(&plan.name).map(|found| {
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            found.join(" ")
         }),
-        Transport::Udp | Transport::UdpUnconnected => ask_udp(plan),
+        Transport::Tcp => {
+            let stream = match kept.take() {
+                Some(Kept::Tcp(stream)) => stream,
+                _ => connect(plan.target, plan.timeout)?,
+            };
+            let answer = exchange(&stream, plan.target, &plan.path, plan.keep)?;
+            *kept = plan.keep.then_some(Kept::Tcp(stream));
+            match answer.status {
+                200 => Ok(answer.body.trim_end().to_owned()),
+                status => Err(io::Error::other(format!("status {status}"))),
+            }
+        }
+        Transport::Udp | Transport::UdpUnconnected => {
+            let socket = match kept.take() {
+                Some(Kept::Udp(socket)) => socket,
+                _ => udp(plan)?,
+            };
+            let answer = ask_udp(plan, &socket)?;
+            *kept = plan.keep.then_some(Kept::Udp(socket));
+            Ok(answer)
+        }
     }
+}
+
+fn connect(target: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&target, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn exchange(
+    mut stream: &TcpStream,
+    target: SocketAddr,
+    path: &str,
+    keep: bool,
+) -> io::Result<http::Response> {
+    http::write_request(&mut stream, &target.to_string(), path, keep)?;
+    http::read_response(&mut BufReader::new(stream))
 }
 
 /// One GET on a connection of its own.
@@ -141,27 +194,29 @@ fn ask(plan: &Plan) -> io::Result<String> {
 /// # Errors
 /// Whatever connecting, sending or reading gave.
 pub fn get(target: SocketAddr, path: &str, timeout: Duration) -> io::Result<http::Response> {
-    let stream = TcpStream::connect_timeout(&target, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_nodelay(true)?;
-    http::write_request(&mut &stream, &target.to_string(), path, false)?;
-    http::read_response(&mut BufReader::new(&stream))
+    exchange(&connect(target, timeout)?, target, path, false)
 }
 
-fn ask_udp(plan: &Plan) -> io::Result<String> {
+fn udp(plan: &Plan) -> io::Result<UdpSocket> {
     let any: SocketAddr = match plan.target {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = UdpSocket::bind(any)?;
     socket.set_read_timeout(Some(plan.timeout))?;
+    if plan.transport == Transport::Udp {
+        socket.connect(plan.target)?;
+    }
+    Ok(socket)
+}
+
+fn ask_udp(plan: &Plan, socket: &UdpSocket) -> io::Result<String> {
     let mut answer = [0u8; 2048];
     let length = if plan.transport == Transport::Udp {
-        socket.connect(plan.target)?;
-        socket.send(b"who")?;
+        socket.send(plan.path.as_bytes())?;
         socket.recv(&mut answer)?
     } else {
-        socket.send_to(b"who", plan.target)?;
+        socket.send_to(plan.path.as_bytes(), plan.target)?;
         let (length, from) = socket.recv_from(&mut answer)?;
         // A client must see the Service it asked, not the backend that answered.
         if from != plan.target {
@@ -186,7 +241,17 @@ mod tests {
     }
 
     fn plan(target: SocketAddr, transport: Transport) -> Plan {
-        Plan { target, transport, requests: 40, concurrency: 4, rate: 0, timeout: Duration::from_secs(5) }
+        Plan {
+            target,
+            name: String::new(),
+            path: "/".into(),
+            keep: false,
+            transport,
+            requests: 40,
+            concurrency: 4,
+            rate: 0,
+            timeout: Duration::from_secs(5),
+        }
     }
 
     #[test]
@@ -198,6 +263,47 @@ mod tests {
             assert_eq!((outcome.sent, outcome.failed), (40, 0));
             assert_eq!(outcome.timeline.values().sum::<u64>(), 40);
         }
+    }
+
+    #[test]
+    fn kept_sockets_are_used_again() {
+        let target = server();
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let plan = Plan { keep: true, concurrency: 1, ..plan(target, transport) };
+            let mut kept = None;
+            assert_eq!(ask(&plan, &mut kept).unwrap(), "pod-a");
+            let port = |kept: &Option<Kept>| match kept {
+                Some(Kept::Tcp(stream)) => stream.local_addr().unwrap().port(),
+                Some(Kept::Udp(socket)) => socket.local_addr().unwrap().port(),
+                None => 0,
+            };
+            let first = port(&kept);
+            assert_eq!((ask(&plan, &mut kept).unwrap(), port(&kept)), ("pod-a".to_owned(), first));
+            assert!(first != 0);
+            assert_eq!(run(&plan).answers(), 40, "{transport:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_is_told_when_asked_for() {
+        let target = server();
+        for transport in [Transport::Tcp, Transport::Udp, Transport::UdpUnconnected] {
+            let outcome = run(&Plan { path: "/whence".into(), ..plan(target, transport) });
+            assert_eq!(
+                outcome.answered,
+                BTreeMap::from([("pod-a 127.0.0.1".to_owned(), 40)]),
+                "{transport:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_looked_up() {
+        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+        let outcome = run(&Plan { name: "192.0.2.7".into(), ..plan(any, Transport::Name) });
+        assert_eq!(outcome.answered, BTreeMap::from([("192.0.2.7".to_owned(), 40)]));
+        let outcome = run(&Plan { name: "-..-".into(), requests: 1, ..plan(any, Transport::Name) });
+        assert_eq!(outcome.failed, 1);
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl State {
         })
     }
 
+    /// Who answers, and whom this sees asking.
+    fn whence(&self, peer: IpAddr) -> String {
+        format!("{} {peer}", self.name)
+    }
+
     /// Status and body for a path that `peer` asks for. `/` counts; the others are for probes and tests.
     fn answer(&self, path: &str, peer: IpAddr) -> (u16, String) {
         match path {
@@ -48,6 +53,7 @@ impl State {
                 (200, format!("{{\"tcp\":{tcp},\"udp\":{udp}}}\n"))
             }
             "/peer" => (200, format!("{peer}\n")),
+            "/whence" => (200, self.whence(peer)),
             _ => (404, "not found\n".to_owned()),
         }
     }
@@ -103,9 +109,13 @@ fn serve_udp(state: &State, socket: &UdpSocket) -> io::Result<()> {
     let mut datagram = [0u8; 2048];
     loop {
         // An ICMP error about an earlier answer surfaces here; the next datagram is unaffected.
-        let Ok((_, peer)) = socket.recv_from(&mut datagram) else { continue };
+        let Ok((length, peer)) = socket.recv_from(&mut datagram) else { continue };
         state.udp.fetch_add(1, Ordering::Relaxed);
-        let _ = socket.send_to(state.name.as_bytes(), peer);
+        let answer = match &datagram[..length] {
+            b"/whence" => state.whence(peer.ip().to_canonical()),
+            _ => state.name.clone(),
+        };
+        let _ = socket.send_to(answer.as_bytes(), peer);
     }
 }
 

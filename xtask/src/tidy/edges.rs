@@ -43,7 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("xtask", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "skep-observe"]),
     ("skep-fuzz", &["skep-api", "skep-apiserver", "skep-cel", "skep-dns"]),
     ("skep-operator", &[]),
-    ("skep-tests", &["skep-api", "skep-client", "skep-images", "xtask"]),
+    ("skep-tests", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "xtask"]),
 ];
 
 /// Libraries a crate must not depend on directly, with the reason.

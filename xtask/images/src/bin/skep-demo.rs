@@ -1,7 +1,7 @@
 //! The demo image's only program.
 
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -16,9 +16,10 @@ use skep_images::{resolve, shell};
 const USAGE: &str = "\
 skep-demo: answers with the name of the pod it runs in, and counts who answers
 
-  skep-demo serve [--port 8080] [--ready true] [--drain-ms 0]     HTTP and UDP echo; /, /healthz, /readyz, /ready/on, /ready/off, /counts, /peer
-  skep-demo load HOST:PORT [--udp] [--unconnected] [--requests 100] [--concurrency 4] [--rate 0] [--timeout-ms 5000] [--stay-ms 0]
-                                                                  one socket a request; the counts as one line of JSON
+  skep-demo serve [--port 8080] [--ready true] [--drain-ms 0]     HTTP and UDP echo; /, /healthz, /readyz, /ready/on, /ready/off, /counts, /peer, /whence
+  skep-demo load HOST:PORT [--udp] [--unconnected] [--keep] [--path /] [--requests 100] [--concurrency 4] [--rate 0] [--timeout-ms 5000]
+                 [--stay-ms 0]                                    one socket a request, or with --keep one a client; the counts as one line of JSON
+  skep-demo lookups NAME [the options of load]                    the same for looking a name up
   skep-demo get HOST:PORT [PATH]                                  one GET; prints the body
   skep-demo resolve NAME... [--every-ms 0]                        the addresses of names, one line a name, for ever with --every-ms
   skep-demo log [--count 10] [--every-ms 100]                     numbered lines
@@ -59,8 +60,8 @@ fn run(mode: &str, args: &Args) -> Result<ExitCode, String> {
             println!("{name} serves on {}", tcp.local_addr().map_err(text)?);
             serve::run(&State::new(name, args.get("ready", true)?), &tcp, udp).map_err(text)?;
         }
-        "load" => {
-            let outcome = load::run(&plan(args)?);
+        "load" | "lookups" => {
+            let outcome = load::run(&plan(args, mode == "lookups")?);
             println!("{}", serde_json::to_string(&outcome).map_err(|error| error.to_string())?);
             thread::sleep(Duration::from_millis(args.get("stay-ms", 0)?));
             return Ok(if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -111,14 +112,19 @@ fn target(args: &Args) -> Result<std::net::SocketAddr, String> {
     word.to_socket_addrs().map_err(text)?.next().ok_or_else(|| format!("{word}: no address"))
 }
 
-fn plan(args: &Args) -> Result<Plan, String> {
+fn plan(args: &Args, lookups: bool) -> Result<Plan, String> {
     let transport = match (args.has("udp"), args.has("unconnected")) {
+        _ if lookups => Transport::Name,
         (false, _) => Transport::Tcp,
         (true, false) => Transport::Udp,
         (true, true) => Transport::UdpUnconnected,
     };
+    let name = args.words.first().cloned().unwrap_or_default();
     Ok(Plan {
-        target: target(args)?,
+        target: if lookups { (Ipv4Addr::UNSPECIFIED, 0).into() } else { target(args)? },
+        name,
+        path: args.get("path", "/".to_owned())?,
+        keep: args.has("keep"),
         transport,
         requests: args.get("requests", 100)?,
         concurrency: args.get("concurrency", 4)?,
