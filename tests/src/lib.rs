@@ -8,6 +8,7 @@ mod cluster;
 pub mod differential;
 mod kubectl;
 mod machine;
+pub mod matrix;
 pub mod names;
 pub mod objects;
 

@@ -77,6 +77,12 @@ impl Lan {
         self.host(253)
     }
 
+    /// The address of a namespace that is no node.
+    #[must_use]
+    pub fn stranger(self) -> Ipv4Addr {
+        self.host(252)
+    }
+
     /// The machine's address.
     #[must_use]
     pub fn machine(self) -> Ipv4Addr {
@@ -174,22 +180,39 @@ pub fn make(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Puts a network namespace on the same network that is no node: somebody outside of the cluster. It goes with the cluster;
+/// gives the file that stands for it.
+///
+/// # Errors
+/// When the only node is the machine, or the kernel refuses.
+pub fn stranger(config: &Config) -> Result<PathBuf> {
+    let lan = config.lan.context("a cluster whose only node is the machine has no network for strangers")?;
+    let own = namespace(config).with_file_name("stranger");
+    join(&namespace(config), &own, "stranger", lan.stranger(), lan.gateway())?;
+    Ok(own)
+}
+
 fn wire(config: &Config, lan: Lan, node: &Node) -> Result<()> {
-    let (Some(own), bridge) = (config.netns(node), namespace(config)) else { return Ok(()) };
-    kernel::ensure_netns(&own)?;
-    let end = format!("to-{:.12}", node.name);
-    if captured(&mut ip_in(&bridge, &format!("link show {end}"))).is_err() {
+    let Some(own) = config.netns(node) else { return Ok(()) };
+    join(&namespace(config), &own, &node.name, node.ip, lan.gateway())
+}
+
+/// A wire from a namespace, which is made if it is missing, to the bridge.
+fn join(bridge: &Path, own: &Path, name: &str, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {
+    kernel::ensure_netns(own)?;
+    let end = format!("to-{name:.12}");
+    if captured(&mut ip_in(bridge, &format!("link show {end}"))).is_err() {
         let peer = format!("peer name {UPLINK} netns {}", own.display());
-        captured(&mut ip_in(&bridge, &format!("link add {end} type veth {peer}")))?;
+        captured(&mut ip_in(bridge, &format!("link add {end} type veth {peer}")))?;
     }
-    captured(&mut ip_in(&bridge, &format!("link set {end} master {BRIDGE} up")))?;
+    captured(&mut ip_in(bridge, &format!("link set {end} master {BRIDGE} up")))?;
     for words in [
         "link set lo up".to_owned(),
-        format!("addr replace {}/24 dev {UPLINK}", node.ip),
+        format!("addr replace {address}/24 dev {UPLINK}"),
         format!("link set {UPLINK} up"),
-        format!("route replace default via {}", lan.gateway()),
+        format!("route replace default via {gateway}"),
     ] {
-        captured(&mut ip_in(&own, &words))?;
+        captured(&mut ip_in(own, &words))?;
     }
     Ok(())
 }
@@ -237,7 +260,7 @@ mod tests {
         let lan: Lan = "10.245.3.0/24".parse().unwrap();
         assert_eq!(lan.to_string(), "10.245.3.0/24");
         assert_eq!(lan.node(2), Ipv4Addr::new(10, 245, 3, 2));
-        assert!(![lan.gateway(), lan.machine()].contains(&lan.node(Lan::NODES)));
+        assert!(![lan.stranger(), lan.gateway(), lan.machine()].contains(&lan.node(Lan::NODES)));
         for bad in ["10.245.3.1/24", "10.245.3.0/16", "10.245.0/24", ""] {
             assert!(bad.parse::<Lan>().is_err(), "{bad}");
         }
