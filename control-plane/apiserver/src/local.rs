@@ -1,6 +1,6 @@
 //! The client for those who live in this process: a fixed identity, the same handler chain, shared objects instead of JSON.
 
-use crate::http::options;
+use crate::http::{Acted, options};
 use crate::registry::{
     Begin, Call, Configuration, Deleted, ListQuery, Moment, Selection, Sent, Token, Told, Watch, WatchQuery,
 };
@@ -225,9 +225,11 @@ impl LocalClient {
     ) -> Result<Arc<Object>, Status> {
         let call = self.write_call(info, row, options);
         let (tree, mut warnings) = self.server.check_tree(&call, body, FieldValidation::Ignore)?;
-        let answered = match self.server.act(&call, info, tree.clone()).await? {
-            Some(answer) => Object::from_value(answer, 0, &[]).map(Arc::new).map_err(Status::internal)?,
-            None => self.server.create_object(&call, tree, &mut warnings).await?.object,
+        let answered = match self.server.act(&call, info, tree).await? {
+            Acted::Answered(answer) => {
+                Object::from_value(answer, 0, &[]).map(Arc::new).map_err(Status::internal)?
+            }
+            Acted::Nothing(tree) => self.server.create_object(&call, tree, &mut warnings).await?.object,
         };
         log(&warnings, info);
         Ok(answered)

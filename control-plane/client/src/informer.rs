@@ -8,6 +8,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use skep_api::{Object, Status};
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -41,34 +42,30 @@ struct View {
 }
 
 impl View {
-    fn tell(&mut self, change: &Change) {
+    fn tell(&mut self, change: Change) -> Change {
         self.subscribers.retain(|s| s.send(change.clone()).is_ok());
+        change
     }
 
-    fn put(&mut self, object: Arc<Object>) {
+    fn put(&mut self, object: Arc<Object>) -> Option<Change> {
         let old = self.objects.insert(key(&object), object.clone());
-        if old.as_ref().is_none_or(|old| old.revision() != object.revision()) {
-            self.tell(&Change { old, new: Some(object) });
-        }
+        let differs = old.as_ref().is_none_or(|old| old.revision() != object.revision());
+        differs.then(|| self.tell(Change { old, new: Some(object) }))
     }
 
-    fn remove(&mut self, object: &Object) {
-        if let Some(old) = self.objects.remove(&key(object)) {
-            self.tell(&Change { old: Some(old), new: None });
-        }
+    fn remove(&mut self, object: &Object) -> Option<Change> {
+        let old = self.objects.remove(&key(object))?;
+        Some(self.tell(Change { old: Some(old), new: None }))
     }
 
     /// Takes over a fresh list: what is not in it any more is gone.
-    fn replace(&mut self, items: Vec<Arc<Object>>) {
+    fn replace(&mut self, items: Vec<Arc<Object>>) -> Vec<Change> {
         let fresh: BTreeMap<Key, Arc<Object>> = items.into_iter().map(|o| (key(&o), o)).collect();
         let gone: Vec<Arc<Object>> =
             self.objects.iter().filter(|(k, _)| !fresh.contains_key(*k)).map(|(_, o)| o.clone()).collect();
-        for object in gone {
-            self.remove(&object);
-        }
-        for object in fresh.into_values() {
-            self.put(object);
-        }
+        let mut changes: Vec<Change> = gone.iter().filter_map(|object| self.remove(object)).collect();
+        changes.extend(fresh.into_values().filter_map(|object| self.put(object)));
+        changes
     }
 }
 
@@ -76,8 +73,13 @@ fn key(object: &Object) -> Key {
     (object.meta().namespace.clone(), object.meta().name.clone())
 }
 
+/// Who is told of changes where they are noticed.
+type Reader = Box<dyn Fn(&Change) + Send + Sync>;
+
 struct Shared {
     view: Mutex<View>,
+    /// Held while they are told.
+    readers: Mutex<Vec<Reader>>,
     reached: AtomicU64,
     synced: watch::Sender<bool>,
 }
@@ -98,6 +100,7 @@ impl Informer {
     ) -> Self {
         let shared = Arc::new(Shared {
             view: Mutex::default(),
+            readers: Mutex::default(),
             reached: AtomicU64::new(0),
             synced: watch::channel(false).0,
         });
@@ -166,6 +169,31 @@ impl Informer {
         view.subscribers.push(sender);
         receiver
     }
+
+    /// Calls `read` with every change from now on, after one "new" for each object that is there. It is called by the
+    /// informer's own task, which waits for it: for those who only note what has changed, this spares a task that is woken
+    /// each time. A change at the very moment of this call may be told twice. `read` may look at the view, but must not call
+    /// this for the same informer.
+    pub fn each(&self, read: impl Fn(&Change) + Send + Sync + 'static) {
+        let mut readers = self.shared.readers.lock();
+        for object in self.list() {
+            read(&Change { old: None, new: Some(object) });
+        }
+        readers.push(Box::new(read));
+    }
+}
+
+impl Shared {
+    /// Tells the readers. What one of them breaks is its own.
+    fn tell(&self, changes: &[Change]) {
+        let readers = self.readers.lock();
+        for (change, read) in changes.iter().flat_map(|change| readers.iter().map(move |read| (change, read)))
+        {
+            if std::panic::catch_unwind(AssertUnwindSafe(|| read(change))).is_err() {
+                tracing::error!("a reader of an informer panicked");
+            }
+        }
+    }
 }
 
 struct Worker {
@@ -204,8 +232,9 @@ impl Worker {
     async fn relist(&self) -> Result<u64, (Option<u64>, Status)> {
         let list = self.client.list(&self.collection, &self.list).await.map_err(|s| (None, s))?;
         if let Some(shared) = self.shared.upgrade() {
-            shared.view.lock().replace(list.items);
+            let changes = shared.view.lock().replace(list.items);
             shared.reached.store(list.revision, Ordering::Release);
+            shared.tell(&changes);
             shared.synced.send_replace(true);
         }
         Ok(list.revision)
@@ -230,19 +259,22 @@ impl Worker {
             let Some(event) = event else { break };
             let event = event.map_err(|s| (Some(reached), s))?;
             let Some(shared) = self.shared.upgrade() else { break };
-            let mut view = shared.view.lock();
-            match event {
+            let change = match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     reached = reached.max(object.revision());
-                    view.put(object);
+                    shared.view.lock().put(object)
                 }
                 WatchEvent::Deleted(object) => {
                     reached = reached.max(object.revision());
-                    view.remove(&object);
+                    shared.view.lock().remove(&object)
                 }
-                WatchEvent::Bookmark { revision, .. } => reached = reached.max(revision),
-            }
+                WatchEvent::Bookmark { revision, .. } => {
+                    reached = reached.max(revision);
+                    None
+                }
+            };
             shared.reached.store(reached, Ordering::Release);
+            shared.tell(change.as_slice());
         }
         if reached == from {
             // A server that ends watches at once must not be asked in a tight loop.

@@ -38,13 +38,10 @@ pub(crate) fn feed(
     queue: &Queue,
     map: impl Fn(&Change) -> Vec<Key> + Send + Sync + 'static,
 ) {
-    let mut changes = informer.subscribe();
     let queue = queue.clone();
-    tokio::spawn(async move {
-        while let Some(change) = changes.recv().await {
-            for key in map(&change) {
-                queue.add(key);
-            }
+    informer.each(move |change| {
+        for key in map(change) {
+            queue.add(key);
         }
     });
 }

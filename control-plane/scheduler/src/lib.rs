@@ -9,7 +9,7 @@ mod evict;
 mod queue;
 
 use crate::core::claims::{self, Needs, need};
-use crate::core::model::{Node, Pod, Spread};
+use crate::core::model::{Node, Pod, Spread, waits_for_another};
 use crate::core::plugins::spread::default_constraints;
 use crate::core::preempt::{Budget, Outcome, preempt};
 use crate::core::state::Cluster;
@@ -184,6 +184,10 @@ impl Scheduler {
             }
         }
         let Some(new) = &change.new else { return };
+        // Another's that has no place takes none and is nobody's company: with many of them, reading them all costs.
+        if change.old.is_none() && waits_for_another(new, NAME) {
+            return;
+        }
         let pod = Arc::new(Pod::read(new));
         let uid = &pod.meta.uid;
         if pod.meta.deleting() || pod.finished {

@@ -1,8 +1,10 @@
 //! NamespaceLifecycle: nothing is created in a namespace that is not there or is going, and some namespaces stay for ever.
 
-use super::{forbidden, text};
+use super::forbidden;
 use crate::hooks::{Operation, WriteRequest};
+use serde::Deserialize;
 use skep_api::{GroupResource, Object, Status, StatusCause};
+use std::borrow::Cow;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -15,6 +17,23 @@ pub(super) fn concerns(request: &WriteRequest<'_>) -> bool {
         && !(row.gvk.group == "authorization.k8s.io" && row.plural == "localsubjectaccessreviews")
 }
 
+/// What every write reads of its namespace.
+#[derive(Deserialize)]
+struct Namespace<'a> {
+    #[serde(borrow)]
+    status: Phase<'a>,
+}
+
+#[derive(Deserialize)]
+struct Phase<'a> {
+    #[serde(borrow)]
+    phase: Cow<'a, str>,
+}
+
+fn is_terminating(namespace: &Object) -> bool {
+    namespace.read::<Namespace<'_>>().is_ok_and(|namespace| namespace.status.phase == "Terminating")
+}
+
 pub(super) fn admit(request: &WriteRequest<'_>, namespace: Option<&Object>) -> Result<(), Status> {
     let Some(found) = namespace else {
         return Err(Status::not_found(&GroupResource::new("", "namespaces"), request.namespace));
@@ -22,7 +41,7 @@ pub(super) fn admit(request: &WriteRequest<'_>, namespace: Option<&Object>) -> R
     if request.operation != Operation::Create {
         return Ok(());
     }
-    let going = found.meta().deleting() || text(&found.value(), "/status/phase") == "Terminating";
+    let going = found.meta().deleting() || is_terminating(found);
     if !going {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use super::{forbidden, is, text};
 use crate::hooks::{Operation, WriteRequest};
+use serde::Deserialize;
 use serde_json::Value;
 use skep_api::{Object, Status};
 use std::sync::Arc;
@@ -21,10 +22,18 @@ pub(super) fn wanted(pod: &Value) -> Option<String> {
 /// The class of pods that name none: of several default ones the lowest.
 pub(super) fn default_class(all: &[Arc<Object>]) -> Option<Arc<Object>> {
     all.iter()
-        .map(|class| (class, class.value()))
-        .filter(|(_, tree)| tree.get("globalDefault").and_then(Value::as_bool) == Some(true))
-        .min_by_key(|(_, tree)| value(tree))
+        .filter_map(|class| Some((class, class.read::<Class>().ok()?)))
+        .filter(|(_, read)| read.global_default == Some(true))
+        .min_by_key(|(_, read)| read.value.unwrap_or(0))
         .map(|(class, _)| class.clone())
+}
+
+/// What every pod reads of all classes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Class {
+    global_default: Option<bool>,
+    value: Option<i64>,
 }
 
 fn value(class: &Value) -> i64 {

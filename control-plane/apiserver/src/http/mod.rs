@@ -11,4 +11,5 @@ mod serve;
 mod watch;
 
 pub use metrics::Metrics;
+pub(crate) use route::Acted;
 pub(crate) use serve::ClientAddress;

@@ -45,6 +45,14 @@ impl Way<'_> {
 }
 
 /// How a request about a resource is answered.
+/// What became of a post where an action may be.
+pub(crate) enum Acted {
+    /// The action answered this.
+    Answered(Value),
+    /// There is none: the tree as it came.
+    Nothing(Value),
+}
+
 fn negotiate(row: &Resource, info: &RequestInfo, wants: &Wants) -> Result<Accept, Status> {
     let kind = row.subresource(&info.subresource).map_or(&row.gvk, |below| &below.kind);
     let kept = row.verbs.contains(&"get");
@@ -268,14 +276,14 @@ impl ApiServer {
         Ok((tree, warnings))
     }
 
-    /// Answers a post by the action of its place, if there is one; `tree` has been checked.
+    /// Answers a post by the action of its place, or hands its tree back where there is none; `tree` has been checked.
     pub(crate) async fn act(
         &self,
         call: &Call<'_>,
         info: &RequestInfo,
         mut tree: Value,
-    ) -> Result<Option<Value>, Status> {
-        let Some(action) = self.registry.handlers.for_action(info) else { return Ok(None) };
+    ) -> Result<Acted, Status> {
+        let Some(action) = self.registry.handlers.for_action(info) else { return Ok(Acted::Nothing(tree)) };
         match Self::other_kind(call) {
             None => call.row.apply_defaults(&mut tree)?,
             Some(gvk) => skep_api::schema::apply_defaults(schema_of(&schema_name(gvk))?, &mut tree),
@@ -292,7 +300,7 @@ impl ApiServer {
             manager: call.manager,
             registry: &self.registry,
         };
-        action.perform(request).await.map(Some)
+        action.perform(request).await.map(Acted::Answered)
     }
 
     /// Creates an object from a checked tree.
@@ -395,13 +403,17 @@ impl ApiServer {
         let call = way.call(options::dry_run(way.query, "CreateOptions")?, &manager);
         let validation = options::field_validation(way.query, "CreateOptions")?;
         let (tree, mut warnings) = self.tree(&call, headers, sent, validation).await?;
-        if let Some(answered) = self.act(&call, way.info, tree.clone()).await? {
-            let mut response = answer::value(201, &way.accept.plain(), &answered);
-            answer::warn(&mut response, &warnings);
-            return Ok(response);
+        match self.act(&call, way.info, tree).await? {
+            Acted::Answered(answered) => {
+                let mut response = answer::value(201, &way.accept.plain(), &answered);
+                answer::warn(&mut response, &warnings);
+                Ok(response)
+            }
+            Acted::Nothing(tree) => {
+                let written = self.create_object(&call, tree, &mut warnings).await?;
+                way.object(201, &written.object, &warnings)
+            }
         }
-        let written = self.create_object(&call, tree, &mut warnings).await?;
-        way.object(201, &written.object, &warnings)
     }
 
     async fn put(&self, way: &Way<'_>, headers: &HeaderMap, sent: Body) -> Result<Response<Body>, Status> {

@@ -91,13 +91,20 @@ async fn a_view_survives_failures_and_expiry() {
     });
     let informer = Informer::all(script.clone(), Collection::core("xs"));
     let mut changes = informer.subscribe();
+    let show = |change: &Change| {
+        let side =
+            |o: &Option<Arc<Object>>| o.as_ref().map(|o| format!("{}@{}", o.meta().name, o.revision()));
+        (side(&change.old), side(&change.new))
+    };
+    // A reader that breaks harms neither the view nor the others.
+    informer.each(|change| assert_ne!(change.new.as_ref().map_or(0, |o| o.revision()), 3));
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let reading = read.clone();
+    informer.each(move |change| reading.lock().push(show(change)));
     informer.synced().await;
     let mut told = Vec::new();
     for _ in 0..7 {
-        let change = changes.recv().await.unwrap();
-        let show =
-            |o: &Option<Arc<Object>>| o.as_ref().map(|o| format!("{}@{}", o.meta().name, o.revision()));
-        told.push((show(&change.old), show(&change.new)));
+        told.push(show(&changes.recv().await.unwrap()));
     }
     let row = |old: Option<&str>, new: Option<&str>| (old.map(str::to_owned), new.map(str::to_owned));
     assert_eq!(
@@ -112,6 +119,8 @@ async fn a_view_survives_failures_and_expiry() {
             row(None, Some("c@8")),
         ]
     );
+    tokio::task::yield_now().await;
+    assert_eq!(*read.lock(), told);
     assert_eq!(informer.namespace("d").len(), 2);
     assert!(informer.get("d", "a").is_none());
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -129,4 +138,8 @@ async fn late_subscribers_see_what_is_there() {
     informer.synced().await;
     let first = informer.subscribe().recv().await.unwrap();
     assert!(first.old.is_none() && first.new.is_some());
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let reading = read.clone();
+    informer.each(move |change| reading.lock().push((change.old.is_none(), change.new.is_some())));
+    assert_eq!(*read.lock(), [(true, true)]);
 }

@@ -2,14 +2,16 @@
 
 use super::model::{FINALIZER, Job};
 use super::{API_VERSION, Controller, KIND, untracked};
-use crate::runtime::{CATCH_UP, Key, Outcome, Queue, feed, feed_self, work};
+use crate::runtime::{CATCH_UP, Key, Outcome, Queue, feed, work};
 use skep_api::Object;
 use skep_client::typed;
 use std::sync::Arc;
 
 pub(super) fn start(controller: Arc<Controller>) {
     let queue = Queue::default();
-    feed_self(&controller.pods, &queue);
+    feed(&controller.pods, &queue, |change| {
+        change.new.iter().filter(|pod| held(pod)).map(|pod| Key::of(pod)).collect()
+    });
     let pods = controller.pods.clone();
     // What a Job leaves behind when it goes, or is over.
     feed(&controller.jobs, &queue, move |change| {

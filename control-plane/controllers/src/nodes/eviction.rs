@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use skep_api::taint::{Taint, Toleration};
-use skep_api::{Meta, Status};
+use skep_api::{Meta, Object, Status};
 use skep_client::{Client, Collection, DeleteOptions, Informer, Patch, Recorder, WriteOptions, typed};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +73,23 @@ struct Controller {
 }
 
 /// Starts the controller.
+/// What is read of every pod.
+#[derive(Deserialize)]
+struct Place<'a> {
+    #[serde(borrow)]
+    spec: PlaceSpec<'a>,
+}
+
+#[derive(Deserialize)]
+struct PlaceSpec<'a> {
+    #[serde(borrow, default, rename = "nodeName")]
+    node: Cow<'a, str>,
+}
+
+fn is_placed(pod: &Object) -> bool {
+    pod.read::<Place<'_>>().is_ok_and(|pod| !pod.spec.node.is_empty())
+}
+
 pub(crate) fn start(context: &Context) {
     let client = context.client("node-controller");
     let controller = Arc::new(Controller {
@@ -87,12 +105,12 @@ pub(crate) fn start(context: &Context) {
         if let (Some(old), None) = (&change.old, &change.new) {
             gone.leaving.lock().remove(&*old.meta().uid);
         }
-        change.new.as_ref().map(|pod| Key::of(pod)).into_iter().collect()
+        // Nothing evicts a pod that is on no node.
+        change.new.iter().filter(|pod| is_placed(pod)).map(|pod| Key::of(pod)).collect()
     });
     let pods = controller.pods.clone();
     feed(&controller.nodes, &queue, move |change| {
-        let taints =
-            |o: &Option<Arc<skep_api::Object>>| o.as_ref().map(|o| o.value()["spec"]["taints"].clone());
+        let taints = |o: &Option<Arc<Object>>| o.as_ref().map(|o| o.value()["spec"]["taints"].clone());
         match change.latest() {
             Some(_) if taints(&change.old) == taints(&change.new) => Vec::new(),
             // All pods: which node each is on is read when its turn comes.
@@ -169,6 +187,19 @@ mod tests {
 
     fn toleration(value: serde_json::Value) -> Toleration {
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn pods_without_a_node_are_passed_over() {
+        for (spec, placed) in [
+            (json!({"nodeName": "n"}), true),
+            (json!({"nodeName": ""}), false),
+            (json!({"containers": []}), false),
+            (json!(null), false),
+        ] {
+            let pod = json!({"metadata": {"name": "a"}, "spec": spec});
+            assert_eq!(is_placed(&Object::from_value(pod, 1, &[]).unwrap()), placed, "{spec}");
+        }
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use super::{claims, text};
 use crate::Context;
 use crate::runtime::{Key, Outcome, Queue, feed, work};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use skep_api::Object;
 use skep_client::{Client, ClientExt, Informer, Recorder, Reference, WriteOptions};
 use std::sync::Arc;
 
@@ -70,6 +73,29 @@ impl Maker {
     }
 }
 
+/// What is read of every pod.
+#[derive(Deserialize)]
+struct Asking {
+    spec: Option<Volumes>,
+}
+
+#[derive(Deserialize)]
+struct Volumes {
+    volumes: Option<Vec<Ephemeral>>,
+}
+
+#[derive(Deserialize)]
+struct Ephemeral {
+    ephemeral: Option<IgnoredAny>,
+}
+
+/// Whether a pod has volumes whose claims are made for it.
+fn wants_any(pod: &Object) -> bool {
+    let asking = pod.read::<Asking>().ok();
+    let volumes = asking.and_then(|pod| pod.spec).and_then(|spec| spec.volumes).unwrap_or_default();
+    volumes.iter().any(|volume| volume.ephemeral.is_some())
+}
+
 pub(super) fn start(context: &Context) {
     let client = context.client(NAME);
     let events = Recorder::start(client.clone(), "ephemeral_volume", "");
@@ -78,12 +104,12 @@ pub(super) fn start(context: &Context) {
     feed(&maker.pods, &queue, |change| {
         // A pod's volumes never change: new pods are enough.
         let new = change.new.iter().filter(|_| change.old.is_none());
-        new.filter(|pod| !wanted(&pod.value()).is_empty()).map(|pod| Key::of(pod)).collect()
+        new.filter(|pod| wants_any(pod)).map(|pod| Key::of(pod)).collect()
     });
     let gone = queue.clone();
     feed(&context.informers.of(&claims()), &gone, |change| {
         let old = change.old.iter().filter(|_| change.new.is_none());
-        let owner = |claim: &Arc<skep_api::Object>| {
+        let owner = |claim: &Arc<Object>| {
             let owner = claim.meta().controller().filter(|owner| &*owner.kind == "Pod")?;
             Some(Key::new(&claim.meta().namespace, &owner.name))
         };
@@ -111,5 +137,15 @@ mod tests {
         assert_eq!(claims[0]["metadata"]["labels"], json!({"a": "b"}));
         assert_eq!(claims[0]["metadata"]["ownerReferences"][0]["uid"], "u");
         assert_eq!(claims[0]["spec"], template["spec"]);
+        let asks = |pod| wants_any(&Object::from_value(pod, 1, &[]).unwrap());
+        assert!(asks(pod));
+        for spec in [
+            json!({"volumes": [{"name": "x", "emptyDir": {}}]}),
+            json!({"volumes": null}),
+            json!({}),
+            json!(null),
+        ] {
+            assert!(!asks(json!({"metadata": {"name": "p"}, "spec": spec})));
+        }
     }
 }

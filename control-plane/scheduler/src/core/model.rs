@@ -8,6 +8,7 @@ use skep_api::Meta;
 use skep_api::selector::{NodeTerm, Requirement};
 use skep_api::taint::{Taint, Toleration};
 use skep_api::{LabelSelector, Object, ObjectError};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -329,6 +330,28 @@ impl Pod {
     }
 }
 
+/// What says whose a pod is to place.
+#[derive(Deserialize)]
+struct Whose<'a> {
+    #[serde(borrow)]
+    spec: WhoseSpec<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WhoseSpec<'a> {
+    #[serde(borrow, default)]
+    node_name: Cow<'a, str>,
+    #[serde(borrow)]
+    scheduler_name: Cow<'a, str>,
+}
+
+/// Whether a pod has no place yet, and another scheduler than this is to find one. The rest of it is not read.
+pub fn waits_for_another(pod: &Object, scheduler: &str) -> bool {
+    let whose = pod.read::<Whose<'_>>();
+    whose.is_ok_and(|pod| pod.spec.node_name.is_empty() && pod.spec.scheduler_name != scheduler)
+}
+
 /// The claim of a volume: one that is named, or the pod's own.
 fn claim_of(pod: &str, volume: &Value) -> Option<String> {
     let named = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str);
@@ -388,4 +411,27 @@ fn pod_term(row: &Value, namespace: &str, labels: &Labels) -> Option<PodTerm> {
         by_labels,
         topology_key: text(row, "topologyKey"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn pods_of_other_schedulers_without_a_place_are_theirs() {
+        for (spec, theirs) in [
+            (json!({"schedulerName": "other"}), true),
+            (json!({"schedulerName": "oth\u{e9}\"r", "nodeName": ""}), true),
+            (json!({"schedulerName": "ours"}), false),
+            (json!({"schedulerName": "other", "nodeName": "n1"}), false),
+            // What cannot be read so is read in full.
+            (json!({}), false),
+            (json!({"schedulerName": null}), false),
+        ] {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
+            let pod = Object::from_value(pod, 1, &[]).unwrap();
+            assert_eq!(waits_for_another(&pod, "ours"), theirs, "{spec}");
+        }
+    }
 }
