@@ -46,9 +46,10 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// Whom the certificate names that a client showed when it connected.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Shown {
     /// It showed none.
+    #[default]
     Nothing,
     /// This user.
     User(UserInfo),

@@ -11,14 +11,24 @@ use futures::future::BoxFuture;
 use http::header::{CACHE_CONTROL, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use skep_api::{Reason, Status};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
-/// Who a connection's client is by its certificate.
-pub(super) struct Peer(pub(super) Shown);
+
+/// The other end of a connection; among the extensions of its requests.
+#[derive(Default)]
+pub(crate) struct Peer {
+    /// Where it is.
+    pub(crate) address: Option<IpAddr>,
+    /// Who it is by its certificate.
+    pub(super) shown: Shown,
+    /// How many watches run on the connection now.
+    pub(super) watches: AtomicUsize,
+}
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
@@ -139,7 +149,7 @@ impl ApiServer {
         headers: &'a HeaderMap,
         peer: &'a Peer,
     ) -> BoxFuture<'a, Result<UserInfo, Status>> {
-        self.authenticator.authenticate(headers, &peer.0)
+        self.authenticator.authenticate(headers, &peer.shown)
     }
 
     /// Who asks, if they may.
@@ -167,6 +177,6 @@ impl ApiServer {
 impl ApiServer {
     /// Answers a request that came without a certificate.
     pub(crate) async fn answer_to(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
-        self.answer(request, Arc::new(Peer(Shown::Nothing))).await
+        self.answer(request, Arc::default()).await
     }
 }

@@ -2,6 +2,7 @@
 
 use super::accept::{self, Accept, Form, Offer, Wants};
 use super::answer::{self, Shape};
+use super::chain::Peer;
 use super::{body, options, watch};
 use crate::hooks::{ActionRequest, Body, Operation};
 use crate::registry::{Call, Configuration, Deleted, Moment, ScaleChange, Sent, Written, schema_of};
@@ -44,7 +45,6 @@ impl Way<'_> {
     }
 }
 
-/// How a request about a resource is answered.
 /// What became of a post where an action may be.
 pub(crate) enum Acted {
     /// The action answered this.
@@ -53,6 +53,7 @@ pub(crate) enum Acted {
     Nothing(Value),
 }
 
+/// How a request about a resource is answered.
 fn negotiate(row: &Resource, info: &RequestInfo, wants: &Wants) -> Result<Accept, Status> {
     let kind = row.subresource(&info.subresource).map_or(&row.gvk, |below| &below.kind);
     let kept = row.verbs.contains(&"get");
@@ -187,7 +188,8 @@ impl ApiServer {
                 let query = options::watch(row, info, query)?;
                 let running = self.registry.watch(row, query).await?;
                 let stop = self.stopping.subscribe();
-                let body = watch::body(running, accept, row.clone(), include, stop);
+                let peer = parts.extensions.get::<Arc<Peer>>().cloned().unwrap_or_default();
+                let body = watch::body(running, (accept, include), row.clone(), stop, peer);
                 let mut response = Response::new(body);
                 let headers = response.headers_mut();
                 headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(name));

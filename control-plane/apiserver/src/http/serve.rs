@@ -1,6 +1,7 @@
 //! Accepting connections.
 
 use super::chain::Peer;
+use super::gather::gather;
 use crate::hooks::BodyError;
 use crate::server::ApiServer;
 use futures::future::BoxFuture;
@@ -11,8 +12,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -26,10 +28,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const STREAMS: u32 = 1000;
 /// How often an idle HTTP/2 connection is tried.
 const PING: Duration = Duration::from_secs(30);
-
-/// Where a request came from; among its extensions.
-#[derive(Clone, Copy)]
-pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 impl ApiServer {
     /// Serves HTTPS on `listener` until `stop` completes; then watches end, and requests in flight have a few seconds.
@@ -70,21 +68,21 @@ impl ApiServer {
 
     async fn connection(self: Arc<Self>, acceptor: TlsAcceptor, stream: TcpStream) {
         let _ = stream.set_nodelay(true);
-        let client = stream.peer_addr().ok().map(|address| ClientAddress(address.ip()));
+        let address = stream.peer_addr().ok().map(|address| address.ip());
         let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(why)) => return tracing::debug!(%why, "TLS handshake failed"),
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         };
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = Arc::new(Peer(self.authenticator.shown(certificates)));
+        let shown = self.authenticator.shown(certificates);
+        let peer = Arc::new(Peer { address, shown, watches: AtomicUsize::new(0) });
+        let watching = peer.clone();
         let mut stopping = self.stopping.subscribe();
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, peer) = (self.clone(), peer.clone());
             let mut request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
-            if let Some(client) = client {
-                request.extensions_mut().insert(client);
-            }
+            request.extensions_mut().insert(peer.clone());
             let answer: BoxFuture<'static, _> = Box::pin(server.answer(request, peer));
             async move { Ok::<_, Infallible>(answer.await) }
         });
@@ -96,12 +94,16 @@ impl ApiServer {
             .max_concurrent_streams(STREAMS)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
+        let (stream, mut outlet) = gather(stream);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let mut asked = false;
         loop {
             tokio::select! {
-                done = connection.as_mut() => {
+                done = poll_fn(|cx| {
+                    let several = watching.watches.load(Ordering::Relaxed) > 1;
+                    outlet.poll(cx, several, connection.as_mut())
+                }) => {
                     if let Err(why) = done {
                         tracing::debug!(%why, "connection ended");
                     }

@@ -2,6 +2,7 @@
 
 use super::accept::{Accept, Form, Media};
 use super::answer::{Shape, object_bytes};
+use super::chain::Peer;
 use crate::cache::{frame_into, protobuf_frame_into};
 use crate::hooks::{Body, BodyError};
 use crate::registry::{Told, Watch, status_value};
@@ -12,6 +13,7 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 use skep_api::{Object, Resource, Status, protobuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
 /// Annotation of the bookmark that ends the initial events.
@@ -25,18 +27,36 @@ struct Events {
     stop: watch::Receiver<bool>,
     headers: bool,
     over: bool,
+    _counted: Counted,
+}
+
+/// Counts as a watch of a connection as long as it is there.
+struct Counted(Arc<Peer>);
+
+impl Counted {
+    fn on(peer: Arc<Peer>) -> Self {
+        peer.watches.fetch_add(1, Ordering::Relaxed);
+        Counted(peer)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.watches.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The body of a running watch; ends when the watch does or the server stops.
 pub(crate) fn body(
     watch: Watch,
-    accept: Accept,
+    (accept, include): (Accept, IncludeObject),
     row: Arc<Resource>,
-    include: IncludeObject,
     stop: watch::Receiver<bool>,
+    peer: Arc<Peer>,
 ) -> Body {
     let accept = Accept { pretty: false, ..accept };
-    let events = Events { watch, accept, row, include, stop, headers: true, over: false };
+    let counted = Counted::on(peer);
+    let events = Events { watch, accept, row, include, stop, headers: true, over: false, _counted: counted };
     let stream = futures::stream::unfold(events, |mut events| async move {
         events.next().await.map(|piece| (Ok::<_, BodyError>(Frame::data(piece)), events))
     });

@@ -15,7 +15,7 @@ pub(crate) use handlers::{refuse_dry_run, register};
 
 use crate::dial::{Dialer, Target, backend_failure, incoming, unreachable};
 use crate::hooks::{Body, full};
-use crate::http::ClientAddress;
+use crate::http::Peer;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{GzEncoder, MultiGzDecoder};
@@ -31,6 +31,7 @@ use skep_api::{Reason, Status};
 use skep_streams::splice::splice;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What the client named the server.
 fn host_of(request: &Request<Body>) -> String {
@@ -39,7 +40,7 @@ fn host_of(request: &Request<Body>) -> String {
 }
 
 fn client_of(request: &Request<Body>) -> Option<IpAddr> {
-    request.extensions().get::<ClientAddress>().map(|address| address.0)
+    request.extensions().get::<Arc<Peer>>().and_then(|peer| peer.address)
 }
 
 fn with_query(path: &str, request: &Request<Body>) -> String {

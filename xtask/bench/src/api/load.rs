@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use skep_client::{Config, HttpClient};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const NAMESPACE: &str = "bench";
@@ -164,9 +165,22 @@ pub(crate) async fn list(target: &Arc<Target>, count: u64, expected: u64) -> Res
     Ok(times)
 }
 
-/// Opens watches, writes one object after another, and waits each time until every watcher has been told; gives how long
-/// the last of them waited, in milliseconds.
-pub(crate) async fn watch(target: &Arc<Target>, watchers: u64, events: u64) -> Result<Vec<f64>> {
+/// Watches that run.
+pub(crate) struct Watchers {
+    count: u64,
+    tasks: Vec<JoinHandle<()>>,
+    /// The number of events in each piece that one of them was sent.
+    hear: mpsc::UnboundedReceiver<usize>,
+}
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Opens watches, and waits until they have been told what was there before.
+pub(crate) async fn watch(target: &Arc<Target>, watchers: u64) -> Result<Watchers> {
     let (told, mut hear) = mpsc::unbounded_channel();
     let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps?watch=true&timeoutSeconds=600");
     let mut tasks = Vec::new();
@@ -192,23 +206,27 @@ pub(crate) async fn watch(target: &Arc<Target>, watchers: u64, events: u64) -> R
             }
         }));
     }
+    settle(&mut hear).await;
+    Ok(Watchers { count: watchers, tasks, hear })
+}
+
+/// Writes one object after another, and waits each time until every watcher has been told; gives how long the last of them
+/// waited, in milliseconds.
+pub(crate) async fn tell(target: &Arc<Target>, watchers: &mut Watchers, events: u64) -> Result<Vec<f64>> {
     let writer = target.client()?;
     let collection = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
     let mut times = Vec::new();
-    // The first writes tell the watchers of what was there before them, too.
-    settle(&mut hear).await;
     for number in 0..events {
         let body = json!({"metadata": {"name": format!("event-{number}")}, "data": {"key": "x".repeat(512)}});
         let begun = Instant::now();
         send(&writer, Method::POST, &collection, Some(&body)).await?;
         let mut heard = 0;
-        while heard < watchers {
-            let lines = timeout(PATIENCE, hear.recv()).await.context("a watcher was not told")?;
+        while heard < watchers.count {
+            let lines = timeout(PATIENCE, watchers.hear.recv()).await.context("a watcher was not told")?;
             heard += lines.context("all watches ended")? as u64;
         }
         times.push(begun.elapsed().as_secs_f64() * 1000.0);
     }
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(times)
 }
 

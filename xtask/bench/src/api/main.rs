@@ -20,7 +20,7 @@ const GETS: u64 = 20_000;
 const LISTS: u64 = 10;
 /// Watchers of the namespace, and events they are told one after another.
 const WATCHERS: u64 = 1_000;
-const EVENTS: u64 = 10;
+const EVENTS: u64 = 200;
 
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
@@ -48,8 +48,10 @@ async fn measure(kubeconfig: &Path, usage: &Usage) -> Result<()> {
     print(&format!("list of {pods} pods, median"), load::median(spent.result.clone()), "ms");
     print(&format!("processor a list of {pods} pods"), spent.micros(LISTS), "µs");
 
-    let last = load::watch(&target, WATCHERS, EVENTS).await?;
-    print(&format!("last of {WATCHERS} watchers told, median"), load::median(last), "ms");
+    let mut watchers = load::watch(&target, WATCHERS).await?;
+    let spent = usage.measure(load::tell(&target, &mut watchers, EVENTS)).await?;
+    print(&format!("last of {WATCHERS} watchers told, median"), load::median(spent.result.clone()), "ms");
+    print(&format!("processor an event to {WATCHERS} watchers"), spent.micros(EVENTS), "µs");
     print(&format!("resident memory with {pods} pods"), usage.resident()?, "MiB");
     Ok(())
 }
