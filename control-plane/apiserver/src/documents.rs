@@ -32,8 +32,8 @@ pub(crate) enum Which {
     V2 { protobuf: bool },
     /// Where the OpenAPI 3 documents are.
     V3Index,
-    /// OpenAPI 3 of one group version.
-    V3(GroupVersion),
+    /// OpenAPI 3 of one group version, as JSON or in protobuf.
+    V3 { gv: GroupVersion, protobuf: bool },
     /// Aggregated discovery: of the core group or of the others, in which version, as JSON or in protobuf.
     Discovery { core: bool, version: &'static str, protobuf: bool },
 }
@@ -87,7 +87,14 @@ fn write(which: &Which, table: &ResourceTable) -> Option<Bytes> {
             Some(gnostic::document(&tree).into())
         }
         Which::V3Index => Some(openapi::v3_index(&rows(table)).to_string().into()),
-        Which::V3(gv) => openapi::v3(&rows(table), Schemas::builtin(), gv),
+        Which::V3 { gv, protobuf } => {
+            let json = openapi::v3(&rows(table), Schemas::builtin(), gv)?;
+            if !protobuf {
+                return Some(json);
+            }
+            let tree = serde_json::from_slice(&json).ok()?;
+            Some(gnostic::v3::document(&tree).into())
+        }
         Which::Discovery { core, version, protobuf } => {
             let tree = discovery::aggregated(table, *core, version);
             if *protobuf {
@@ -178,7 +185,7 @@ impl Kept {
             self.urls = None;
             let urls = self.urls();
             self.made.retain(|which, (url, _)| match which {
-                Which::V3(gv) => urls.get(&openapi::v3_path(gv)) == Some(url),
+                Which::V3 { gv, .. } => urls.get(&openapi::v3_path(gv)) == Some(url),
                 _ => false,
             });
         }
@@ -193,26 +200,28 @@ impl Kept {
     /// The place of a document; none for one that there is not.
     fn slot(&mut self, which: &Which) -> Option<Slot> {
         let url = match which {
-            Which::V3(gv) => self.urls().get(&openapi::v3_path(gv))?.clone(),
+            Which::V3 { gv, .. } => self.urls().get(&openapi::v3_path(gv))?.clone(),
             _ => String::new(),
         };
         Some(self.made.entry(which.clone()).or_insert_with(|| (url, Slot::default())).1.clone())
     }
 }
 
-/// The form of OpenAPI 2 that a client takes: its media type, and whether that is protobuf; none where it takes neither.
-pub(crate) fn v2_form(accept: &[&str]) -> Option<(&'static str, bool)> {
+/// The form of an OpenAPI document that a client takes: its media type, and whether that is protobuf, which the version has
+/// under the two names `protobuf`; none where it takes neither.
+pub(crate) fn form<'a>(accept: &[&str], protobuf: &[&'a str; 2]) -> Option<(&'a str, bool)> {
+    let json = (openapi::MEDIA_TYPE, false);
     if accept.is_empty() {
-        return Some((openapi::MEDIA_TYPE, false));
+        return Some(json);
     }
     let ranges = accept.iter().flat_map(|text| text.split(','));
     let names = ranges.map(|range| range.split(';').next().unwrap_or_default().trim());
     let mut any = None;
     for name in names {
         match name {
-            openapi::MEDIA_TYPE => return Some((openapi::MEDIA_TYPE, false)),
-            gnostic::MEDIA_TYPE | gnostic::OLD_MEDIA_TYPE => return Some((gnostic::MEDIA_TYPE, true)),
-            "*/*" | "application/*" => any = Some((openapi::MEDIA_TYPE, false)),
+            openapi::MEDIA_TYPE => return Some(json),
+            name if protobuf.contains(&name) => return Some((protobuf[0], true)),
+            "*/*" | "application/*" => any = Some(json),
             _ => {}
         }
     }
@@ -257,7 +266,7 @@ mod tests {
     async fn documents_are_written_once_for_a_table() {
         let documents = Documents::default();
         let table = ResourceTable::builtin();
-        let apps = || Which::V3(GroupVersion::new("apps", "v1"));
+        let apps = || Which::V3 { gv: GroupVersion::new("apps", "v1"), protobuf: false };
         let json = Which::V2 { protobuf: false };
         let v2 = documents.get(&table, json.clone()).await.unwrap();
         let v3 = documents.get(&table, apps()).await.unwrap();
@@ -270,14 +279,14 @@ mod tests {
         let fewer = documents.get(&less, json).await.unwrap();
         let text = body(fewer.answer("text/plain", &HeaderMap::new()).unwrap()).await;
         assert!(!String::from_utf8(text.to_vec()).unwrap().contains("/apis/batch/v1/"));
-        let batch = Which::V3(GroupVersion::new("batch", "v1"));
+        let batch = Which::V3 { gv: GroupVersion::new("batch", "v1"), protobuf: true };
         assert_eq!(documents.get(&less, batch).await.unwrap_err().code, 404);
         // What does not concern a group leaves its document as it is.
         assert!(Arc::ptr_eq(&v3, &documents.get(&less, apps()).await.unwrap()));
     }
 
     #[test]
-    fn forms_of_version_two() {
+    fn forms_of_documents() {
         for (accept, want) in [
             (&[][..], Some(false)),
             (&["application/json"], Some(false)),
@@ -287,7 +296,10 @@ mod tests {
             (&["text/html, */*"], Some(false)),
             (&["text/html"], None),
         ] {
-            assert_eq!(v2_form(accept).map(|form| form.1), want, "{accept:?}");
+            assert_eq!(form(accept, &gnostic::MEDIA_TYPES).map(|form| form.1), want, "{accept:?}");
+            let third: Vec<String> = accept.iter().map(|text| text.replace("spec.v2", "spec.v3")).collect();
+            let third: Vec<&str> = third.iter().map(String::as_str).collect();
+            assert_eq!(form(&third, &gnostic::v3::MEDIA_TYPES).map(|form| form.1), want, "{accept:?}");
         }
     }
 }

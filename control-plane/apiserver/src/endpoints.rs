@@ -3,7 +3,7 @@
 use crate::auth::jwt::{ISSUER, Keys};
 use crate::cache::Caches;
 use crate::discovery;
-use crate::documents::{Documents, Which, v2_form};
+use crate::documents::{Documents, Which, form};
 use crate::hooks::{Body, Exchange, Handler, Handlers, full};
 use crate::http::accept::{Accept, Media, Offer, Wants};
 use crate::http::answer as http_answer;
@@ -14,6 +14,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, LOCATION, VARY}
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use skep_api::kinds::ResourceTable;
+use skep_api::openapi::gnostic;
 use skep_api::protobuf;
 use skep_api::{GroupVersion, Status};
 use std::collections::BTreeSet;
@@ -114,9 +115,7 @@ impl Handler for Paths {
                 return self.health(parts[0], &check.join("/"), query);
             }
             ["openapi", "v2"] => {
-                let accept: Vec<&str> =
-                    headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
-                let Some((kind, protobuf)) = v2_form(&accept) else {
+                let Some((kind, protobuf)) = form(&accepted(headers), &gnostic::MEDIA_TYPES) else {
                     return answer(StatusCode::NOT_ACCEPTABLE, "text/plain", "");
                 };
                 return self.documents.get(table, Which::V2 { protobuf }).await?.answer(kind, headers);
@@ -198,7 +197,11 @@ impl Paths {
             response.headers_mut().insert(LOCATION, url.parse().map_err(Status::internal)?);
             return Ok(response);
         }
-        let mut response = self.documents.get(table, Which::V3(gv)).await?.answer(JSON, headers)?;
+        let Some((kind, protobuf)) = form(&accepted(headers), &gnostic::v3::MEDIA_TYPES) else {
+            return answer(StatusCode::NOT_ACCEPTABLE, "text/plain", "");
+        };
+        let document = self.documents.get(table, Which::V3 { gv, protobuf }).await?;
+        let mut response = document.answer(kind, headers)?;
         if asked.is_some() {
             let kept = http::HeaderValue::from_static("public, immutable");
             response.headers_mut().insert(CACHE_CONTROL, kept);
@@ -306,6 +309,11 @@ fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
+}
+
+/// What a client takes, in its own words.
+fn accepted(headers: &HeaderMap) -> Vec<&str> {
+    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect()
 }
 
 fn answer(code: StatusCode, kind: &str, text: impl Into<Bytes>) -> Result<Response<Body>, Status> {

@@ -1,14 +1,17 @@
 //! A document of version 2 in protobuf, as `github.com/google/gnostic-models/openapiv2` has its messages: what clients of
 //! `client-go` ask for. Only what our documents and those of custom resources can hold is written.
 
+pub mod v3;
+
 use crate::protobuf::wire::{put_bytes, put_fixed64, put_int};
+use crate::yaml;
 use serde_json::{Map, Value};
 
-/// The media type.
-pub const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-
-/// The same as older clients call it.
-pub const OLD_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type, and the same as older clients call it.
+pub const MEDIA_TYPES: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
 
 /// Writes the message of a value.
 type Write = fn(&Value, &mut Vec<u8>);
@@ -197,9 +200,9 @@ fn map(number: u32, value: &Value, write: Write, out: &mut Vec<u8>) {
     }
 }
 
-/// JSON is YAML.
+/// Of any form: as YAML. Gnostic's own has lists within values indented by more, and quotes less.
 fn any(value: &Value, out: &mut Vec<u8>) {
-    put_bytes(out, 2, value.to_string().as_bytes());
+    put_bytes(out, 2, &yaml::document(value));
 }
 
 fn info(value: &Value, out: &mut Vec<u8>) {

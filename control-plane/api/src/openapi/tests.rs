@@ -149,7 +149,7 @@ fn version_two_in_protobuf_says_the_same() {
     assert_eq!(parts(paths).len(), json["paths"].as_object().unwrap().len());
     let patch = part(pair(paths, 2, "/api/v1/namespaces/{namespace}/pods/{name}"), 8);
     assert_eq!(part(patch, 5), b"patchCoreV1NamespacedPod");
-    assert_eq!(part(pair(patch, 13, "x-kubernetes-action"), 2), b"\"patch\"");
+    assert_eq!(part(pair(patch, 13, "x-kubernetes-action"), 2), b"patch\n");
     let definitions = part(&document, 9);
     assert_eq!(parts(definitions).len(), json["definitions"].as_object().unwrap().len());
     let spec = pair(definitions, 1, "io.k8s.api.core.v1.PodSpec");
@@ -157,7 +157,7 @@ fn version_two_in_protobuf_says_the_same() {
     assert_eq!(part(spec, 19), b"containers");
     let containers = pair(part(spec, 25), 1, "containers");
     assert_eq!(part(part(part(containers, 23), 1), 1), b"#/definitions/io.k8s.api.core.v1.Container");
-    assert_eq!(part(pair(containers, 31, "x-kubernetes-patch-merge-key"), 2), b"\"name\"");
+    assert_eq!(part(pair(containers, 31, "x-kubernetes-patch-merge-key"), 2), b"name\n");
     let quantities = pair(definitions, 1, "io.k8s.api.core.v1.ResourceRequirements");
     let limits = part(pair(part(quantities, 25), 1, "limits"), 21);
     assert!(part(part(limits, 1), 1).starts_with(b"#/definitions/"));
