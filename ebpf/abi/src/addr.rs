@@ -30,6 +30,19 @@ impl Addr {
         }
     }
 
+    /// Whether both are the same. (Word by word: what `==` becomes is a call, which has a price in the kernel.)
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        let (a, b) = (&self.words, &other.words);
+        (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) == 0
+    }
+
+    /// Whether it is all zero: `::`, or no address at all.
+    #[inline(always)]
+    pub const fn is_zero(&self) -> bool {
+        self.words[0] | self.words[1] | self.words[2] | self.words[3] == 0
+    }
+
     /// Whether this is an IPv4 address.
     #[inline(always)]
     pub const fn is_v4(&self) -> bool {

@@ -20,9 +20,11 @@ pub enum CtKind {
     MasqueradeReply = 4,
     /// A connection that the outside opened to a pod's own address: its packets leave unchanged.
     Direct = 5,
-    /// In `FRAGMENTS`: later fragments of a packet whose first fragment was translated; the first port is the IP identification, the second
-    /// one for the source and zero for the destination.
+    /// In `FRAGMENTS`: later fragments of a packet whose first fragment was translated: their destination becomes
+    /// [`CtEntry::addr`]. The ports are the two halves of the identification (the second is zero for IPv4).
     Fragment = 6,
+    /// The same for their source; all zero leaves it alone.
+    FragmentSource = 7,
 }
 
 /// Key of `CONNTRACK`: the packet as it is before rewriting.

@@ -15,11 +15,13 @@
 pub mod addr;
 pub mod config;
 pub mod conntrack;
+pub mod ipv6;
 pub mod limits;
 pub mod masquerade;
 pub mod packet;
 pub mod pod;
 pub mod reject;
+pub mod reject6;
 pub mod service;
 pub mod socket;
 
@@ -41,8 +43,16 @@ pub mod proto {
     pub const TCP: u8 = 6;
     /// User Datagram Protocol.
     pub const UDP: u8 = 17;
+    /// Internet Control Message Protocol for IPv6 (RFC 4443).
+    pub const ICMPV6: u8 = 58;
     /// Stream Control Transmission Protocol.
     pub const SCTP: u8 = 132;
+
+    /// Whether it is the ICMP of either family, whose echo has an identifier in place of both ports.
+    #[inline(always)]
+    pub const fn is_icmp(protocol: u8) -> bool {
+        protocol == ICMP || protocol == ICMPV6
+    }
 }
 
 /// Types whose bytes may be copied in and out of a map: `#[repr(C)]`, no padding, every bit pattern valid.

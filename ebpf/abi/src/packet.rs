@@ -1,5 +1,6 @@
-//! Reading IPv4 headers: what a program must know of a packet before it decides.
+//! Reading headers: what a program must know of a packet before it decides.
 
+use crate::ipv6::{ICMP6_ECHO, ICMP6_ECHO_REPLY};
 use crate::{Addr, CtKey, CtKind, proto};
 
 /// EtherType of IPv4 as `__sk_buff.protocol` has it (network byte order).
@@ -90,10 +91,10 @@ pub const ICMP_PARAMETER: u8 = 12;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuple {
-    /// Source address, network byte order.
-    pub src: u32,
-    /// Destination address, network byte order.
-    pub dst: u32,
+    /// Source address.
+    pub src: Addr,
+    /// Destination address.
+    pub dst: Addr,
     /// Source port, network byte order.
     pub sport: u16,
     /// Destination port, network byte order.
@@ -107,61 +108,55 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// The tuple of a packet whose headers were read; `None` for protocols without ports and for ICMP other
-    /// than echo.
+    /// Takes the ports from a layer 4 header; false for protocols without ports and for ICMP other than echo, which have
+    /// none.
     #[inline(always)]
-    pub const fn of(ip: &Ipv4Header, l4: &L4Start) -> Option<Self> {
-        match ip.proto {
-            proto::TCP | proto::UDP => Some(Self {
-                src: ip.src,
-                dst: ip.dst,
-                sport: l4.a,
-                dport: l4.b,
-                proto: ip.proto,
-                icmp_type: 0,
-                pad: 0,
-            }),
-            proto::ICMP => {
-                let kind = l4.a.to_ne_bytes()[0];
-                if kind != ICMP_ECHO && kind != ICMP_ECHO_REPLY {
-                    return None;
-                }
-                Some(Self {
-                    src: ip.src,
-                    dst: ip.dst,
-                    sport: l4.c,
-                    dport: l4.c,
-                    proto: ip.proto,
-                    icmp_type: kind,
-                    pad: 0,
-                })
+    pub const fn read_ports(&mut self, l4: &L4Start) -> bool {
+        let kind = l4.a.to_ne_bytes()[0];
+        match self.proto {
+            proto::TCP | proto::UDP => {
+                self.sport = l4.a;
+                self.dport = l4.b;
+                return true;
             }
-            _ => None,
+            proto::ICMP if kind == ICMP_ECHO || kind == ICMP_ECHO_REPLY => {}
+            proto::ICMPV6 if kind == ICMP6_ECHO || kind == ICMP6_ECHO_REPLY => {}
+            _ => return false,
         }
+        self.sport = l4.c;
+        self.dport = l4.c;
+        self.icmp_type = kind;
+        true
+    }
+
+    /// Whether the ports are an identifier, which is the same on the way back.
+    #[inline(always)]
+    pub const fn is_echo(&self) -> bool {
+        proto::is_icmp(self.proto)
     }
 
     /// The key of this packet for one kind of rewriting.
     #[inline(always)]
     pub const fn key(&self, kind: CtKind) -> CtKey {
-        CtKey::new(kind, Addr::v4(self.src), Addr::v4(self.dst), self.sport, self.dport, self.proto)
+        CtKey::new(kind, self.src, self.dst, self.sport, self.dport, self.proto)
     }
 
     /// The key of the answer to this packet for one kind of rewriting.
     #[inline(always)]
     pub const fn reply_key(&self, kind: CtKind) -> CtKey {
-        CtKey::new(kind, Addr::v4(self.dst), Addr::v4(self.src), self.dport, self.sport, self.proto)
+        CtKey::new(kind, self.dst, self.src, self.dport, self.sport, self.proto)
     }
 
     /// Offset of the source port (or ICMP identifier) in the layer 4 header.
     #[inline(always)]
     pub const fn sport_offset(&self) -> u32 {
-        if self.proto == proto::ICMP { 4 } else { 0 }
+        if self.is_echo() { 4 } else { 0 }
     }
 
     /// Offset of the destination port (or ICMP identifier) in the layer 4 header.
     #[inline(always)]
     pub const fn dport_offset(&self) -> u32 {
-        if self.proto == proto::ICMP { 4 } else { 2 }
+        if self.is_echo() { 4 } else { 2 }
     }
 
     /// Offset of the checksum in the layer 4 header.
@@ -219,28 +214,34 @@ mod tests {
 
     #[test]
     fn an_answer_has_the_turned_key() {
-        let ip = Ipv4Header {
-            proto: proto::TCP,
-            src: word([10, 0, 0, 1]),
-            dst: word([1, 1, 1, 1]),
-            ..Default::default()
-        };
-        let l4 = L4Start { a: 1000_u16.to_be(), b: 80_u16.to_be(), ..L4Start::default() };
-        let there = Tuple::of(&ip, &l4).unwrap();
+        let (src, dst) = (Addr::v4(word([10, 0, 0, 1])), Addr::v4(word([1, 1, 1, 1])));
+        let mut there = Tuple { src, dst, proto: proto::TCP, ..Tuple::default() };
+        assert!(there.read_ports(&L4Start { a: 1000_u16.to_be(), b: 80_u16.to_be(), ..L4Start::default() }));
         let back = Tuple { src: there.dst, dst: there.src, sport: there.dport, dport: there.sport, ..there };
         assert_eq!(there.reply_key(CtKind::Masquerade), back.key(CtKind::Masquerade));
         assert_ne!(there.key(CtKind::Masquerade), there.key(CtKind::Service));
     }
 
     #[test]
-    fn echo_has_its_identifier_for_ports_and_errors_have_no_tuple() {
-        let ip = Ipv4Header { proto: proto::ICMP, ..Default::default() };
-        let echo = L4Start { a: u16::from_ne_bytes([ICMP_ECHO, 0]), c: 77, ..L4Start::default() };
-        let tuple = Tuple::of(&ip, &echo).unwrap();
-        assert_eq!((tuple.sport, tuple.dport, tuple.sport_offset(), tuple.check_offset()), (77, 77, 4, 2));
-        let unreachable = L4Start { a: u16::from_ne_bytes([ICMP_UNREACHABLE, 1]), ..L4Start::default() };
-        assert_eq!(Tuple::of(&ip, &unreachable), None);
-        assert_eq!(Tuple::of(&Ipv4Header { proto: 47, ..Default::default() }, &echo), None);
+    fn echo_has_its_identifier_for_ports_and_errors_have_none() {
+        for (proto, echo, error) in
+            [(proto::ICMP, ICMP_ECHO, ICMP_UNREACHABLE), (proto::ICMPV6, ICMP6_ECHO_REPLY, 1)]
+        {
+            let mut tuple = Tuple { proto, ..Tuple::default() };
+            let start = |kind| L4Start { a: u16::from_ne_bytes([kind, 0]), c: 77, ..L4Start::default() };
+            assert!(!tuple.read_ports(&start(error)));
+            assert_eq!((tuple.sport, tuple.dport), (0, 0));
+            assert!(tuple.read_ports(&start(echo)));
+            assert_eq!(
+                (tuple.sport, tuple.dport, tuple.sport_offset(), tuple.check_offset()),
+                (77, 77, 4, 2)
+            );
+            let mut other = Tuple { proto: 47, ..Tuple::default() };
+            assert!(!other.read_ports(&start(echo)));
+        }
+        // Each family has its own types: what is an echo in one is none in the other.
+        let mut tuple = Tuple { proto: proto::ICMP, ..Tuple::default() };
+        assert!(!tuple.read_ports(&L4Start { a: u16::from_ne_bytes([ICMP6_ECHO, 0]), ..L4Start::default() }));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a closed port answers: the bytes of a TCP reset (RFC 9293, 3.5.2) or of an ICMP port unreachable (RFC 792), made
+//! What a closed port answers over IPv4: the bytes of a TCP reset (RFC 9293, 3.5.2) or of an ICMP port unreachable (RFC 792), made
 //! from the headers of the packet that is refused.
 
 use crate::packet::{ICMP_UNREACHABLE, Ipv4Header, L4Start};
@@ -128,11 +128,11 @@ pub fn unreachable(ip: &Ipv4Header, l4: &L4Start) -> [u8; UNREACHABLE_LEN] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// RFC 1071, over any bytes, written anew.
-    fn checksum(chunks: &[&[u8]]) -> u16 {
+    pub(crate) fn checksum(chunks: &[&[u8]]) -> u16 {
         let mut total = 0_u64;
         for pair in chunks.concat().chunks(2) {
             total += u64::from(pair[0]) * 256 + u64::from(*pair.get(1).unwrap_or(&0));

@@ -5,14 +5,19 @@
 //! `bpf_sock_addr`), so one object runs on every kernel from 5.15 on.
 #![no_std]
 #![no_main]
+// Keys are passed where they lie: a copy of an address takes stack.
+#![allow(clippy::needless_borrows_for_generic_args)]
 
 mod balance;
 mod connect;
 mod count;
+mod family;
 mod from_net;
 mod from_pod;
 mod getpeername;
 mod icmp_error;
+mod ipv4;
+mod ipv6;
 mod maps;
 mod masquerade;
 mod recvmsg;

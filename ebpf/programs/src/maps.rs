@@ -3,12 +3,16 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap};
 use skep_abi::{
     Addr, Affinity, AffinityKey, Backend, Config, CtEntry, CtKey, DropCount, DropKey, Frontend,
     LocalEndpoint, Meta, NodeAddr, PodRecord, Range, Service, ServiceKey, SlotKey, SocketKey, StickyBackend,
     Traffic, limits,
 };
+
+use skep_abi::reject6::Answer;
+
+use crate::skb::Packet;
 
 /// Whether `bpf_set_retval` may be called from address hooks (Linux 6.1); the loader probes and sets it. The
 /// verifier removes the branch that is not taken, so the helper need not exist.
@@ -84,6 +88,15 @@ pub(crate) static COUNTERS: PerCpuHashMap<u32, Traffic> =
 #[map]
 pub(crate) static DROPS: PerCpuHashMap<DropKey, DropCount> =
     PerCpuHashMap::with_max_entries(limits::DROPS, BPF_F_NO_PREALLOC);
+
+/// What a program reads of the packet it runs on, and of one that this quotes. It means nothing between two packets and is
+/// not pinned.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Packet> = PerCpuArray::with_max_entries(2, 0);
+
+/// Where a refusal over IPv6 is made, as [`SCRATCH`].
+#[map]
+pub(crate) static ANSWER: PerCpuArray<Answer> = PerCpuArray::with_max_entries(1, 0);
 
 /// The configuration in force.
 #[inline(always)]

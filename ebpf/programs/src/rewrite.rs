@@ -1,10 +1,11 @@
-//! Writing addresses and ports into packets, checksums included.
+//! Writing addresses and ports into packets, checksums included. What is written is [`Packet::to`] and [`Packet::to_port`];
+//! the packet's tuple says what it has afterwards.
 
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::BPF_F_MARK_MANGLED_0;
 use aya_ebpf::programs::TcContext;
-use skep_abi::packet::{IP_CHECK, IP_DST, IP_SRC, Tuple};
 use skep_abi::proto;
 
+use crate::family::Family;
 use crate::skb::Packet;
 
 /// Which end of a packet is rewritten.
@@ -14,38 +15,72 @@ pub(crate) enum End {
     Destination,
 }
 
-/// Replaces one address in the IP header, and nothing behind it.
+/// Replaces one address of a packet without a layer 4 header.
 #[inline(always)]
-pub(crate) fn address(ctx: &TcContext, l3: u32, end: End, old: u32, new: u32) -> Result<(), i64> {
-    ctx.l3_csum_replace((l3 + IP_CHECK) as usize, u64::from(old), u64::from(new), 4)?;
-    let offset = l3 + if end == End::Source { IP_SRC } else { IP_DST };
-    ctx.store(offset as usize, &new, 0)
+pub(crate) fn address<F: Family>(ctx: &TcContext, packet: &mut Packet, end: End) -> Result<(), i64> {
+    match end {
+        End::Source => F::write_bare_address(ctx, packet.l3, end, &packet.tuple.src, &packet.to)?,
+        End::Destination => F::write_bare_address(ctx, packet.l3, end, &packet.tuple.dst, &packet.to)?,
+    }
+    replace_address(packet, end);
+    Ok(())
 }
 
 /// Replaces one address and its port (or the ICMP identifier) in a packet that has a layer 4 header.
 #[inline(always)]
-pub(crate) fn end(
-    ctx: &TcContext,
-    packet: &Packet,
-    tuple: &Tuple,
-    end: End,
-    addr: u32,
-    port: u16,
-) -> Result<(), i64> {
-    let (old_addr, old_port, port_offset) = match end {
-        End::Source => (tuple.src, tuple.sport, tuple.sport_offset()),
-        End::Destination => (tuple.dst, tuple.dport, tuple.dport_offset()),
+pub(crate) fn end<F: Family>(ctx: &TcContext, packet: &mut Packet, end: End) -> Result<(), i64> {
+    let tuple = &packet.tuple;
+    let (old, old_port, port_offset) = match end {
+        End::Source => (&tuple.src, tuple.sport, tuple.sport_offset()),
+        End::Destination => (&tuple.dst, tuple.dport, tuple.dport_offset()),
     };
-    let check = (packet.l4 + tuple.check_offset()) as usize;
-    // A UDP checksum of zero means "none" and stays so.
-    let udp = if tuple.proto == proto::UDP { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
-    if tuple.proto != proto::ICMP {
-        let flags = udp | u64::from(BPF_F_PSEUDO_HDR) | 4;
-        ctx.l4_csum_replace(check, u64::from(old_addr), u64::from(addr), flags)?;
-    }
+    let (check, protocol, port) = ((packet.l4 + tuple.check_offset()) as usize, tuple.proto, packet.to_port);
+    // A UDP checksum of zero means "none" and stays so. (Over IPv6 only tunnels may do so, RFC 6936.)
+    let udp = if protocol == proto::UDP { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+    F::sum_address(ctx, check, protocol, old, &packet.to, udp)?;
+    F::write_address(ctx, packet.l3, end, old, &packet.to)?;
     if old_port != port {
         ctx.l4_csum_replace(check, u64::from(old_port), u64::from(port), udp | 2)?;
         ctx.store((packet.l4 + port_offset) as usize, &port, 0)?;
     }
-    address(ctx, packet.l3, end, old_addr, addr)
+    replace_address(packet, end);
+    match end {
+        End::Source => packet.tuple.sport = port,
+        End::Destination => packet.tuple.dport = port,
+    }
+    Ok(())
+}
+
+/// Replaces one address of an ICMP error.
+#[inline(always)]
+pub(crate) fn error<F: Family>(ctx: &TcContext, packet: &mut Packet, side: End) -> Result<(), i64> {
+    packet.to_port = 0; // as its ports are
+    end::<F>(ctx, packet, side)
+}
+
+/// Replaces one address and its port in the packet that an ICMP error quotes by the ones that the error has for it.
+#[inline(always)]
+pub(crate) fn quote<F: Family>(
+    ctx: &TcContext,
+    packet: &Packet,
+    quoted: &Packet,
+    end: End,
+) -> Result<(), i64> {
+    let tuple = &quoted.tuple;
+    let (old, old_port, port_at) = match end {
+        End::Source => (&tuple.src, tuple.sport, tuple.sport_offset()),
+        End::Destination => (&tuple.dst, tuple.dport, tuple.dport_offset()),
+    };
+    let check = (packet.l4 + 2) as usize;
+    F::write_quoted_address(ctx, check, quoted.l3, end, old, &packet.to)?;
+    ctx.store((quoted.l4 + port_at) as usize, &packet.to_port, 0)?;
+    ctx.l4_csum_replace(check, u64::from(old_port), u64::from(packet.to_port), 2)
+}
+
+#[inline(always)]
+fn replace_address(packet: &mut Packet, end: End) {
+    match end {
+        End::Source => packet.tuple.src = packet.to,
+        End::Destination => packet.tuple.dst = packet.to,
+    }
 }

@@ -99,6 +99,8 @@ struct Socket<'a> {
     ctx: &'a SockAddrContext,
     /// Whether it is in the node's own network namespace.
     of_node: bool,
+    /// Whether it asks for an IPv4 address.
+    v4: bool,
 }
 
 impl balance::Client for Socket<'_> {
@@ -116,7 +118,8 @@ impl balance::Client for Socket<'_> {
     #[inline(always)]
     fn addr(&self) -> Option<Addr> {
         match (maps::config(), self.of_node) {
-            (Some(config), true) => Some(Addr::v4(config.node_addr)),
+            (Some(config), true) if self.v4 => Some(Addr::v4(config.node_addr)),
+            (Some(config), true) => Some(config.node_addr6),
             _ => None,
         }
     }
@@ -153,7 +156,7 @@ pub(crate) fn choose(ctx: &SockAddrContext, addr: Addr, port: u16, protocol: u8)
     if loopback && !of_node {
         return Verdict::LeaveAlone;
     }
-    match balance::choose(addr, port, protocol, &Socket { ctx, of_node }) {
+    match balance::choose(addr, port, protocol, &Socket { ctx, of_node, v4: addr.is_v4() }) {
         Choice::Backend(chosen) => Verdict::To(chosen),
         Choice::NoBackend => Verdict::Refuse,
         Choice::NotAService | Choice::NoLocalBackend | Choice::OutOfRange => Verdict::LeaveAlone,

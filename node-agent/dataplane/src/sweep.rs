@@ -41,7 +41,7 @@ pub(crate) fn other_half(key: &CtKey, entry: &CtEntry) -> Option<CtKey> {
         _ => return None,
     };
     // An echo and its answer have the identifier in both places.
-    let own = |port: u16| if key.proto == proto::ICMP { entry.port } else { port };
+    let own = |port: u16| if proto::is_icmp(key.proto) { entry.port } else { port };
     Some(if turns_destination(key)? {
         CtKey::new(kind, entry.addr, key.src, entry.port, own(key.sport), key.proto)
     } else {
@@ -121,7 +121,7 @@ mod tests {
 
     /// Pod 1:7 goes out to 9:9 under the node's 5:61000; `ICMP` has identifiers for ports.
     fn masqueraded(protocol: u8, state: u16, seen: u32) -> [(CtKey, CtEntry); 2] {
-        let (theirs, answered) = if protocol == proto::ICMP { (7, 61_000) } else { (9, 9) };
+        let (theirs, answered) = if proto::is_icmp(protocol) { (7, 61_000) } else { (9, 9) };
         [
             (
                 CtKey::new(CtKind::Masquerade, addr(1), addr(9), 7, theirs, protocol),
@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn each_half_finds_the_other() {
-        for pair in [of_service(0, 0), masqueraded(proto::TCP, 0, 0), masqueraded(proto::ICMP, 0, 0)] {
+        let echo = [proto::ICMP, proto::ICMPV6].map(|protocol| masqueraded(protocol, 0, 0));
+        for pair in [of_service(0, 0), masqueraded(proto::TCP, 0, 0), echo[0], echo[1]] {
             let [(a, ea), (b, eb)] = pair;
             assert_eq!(other_half(&a, &ea), Some(b));
             assert_eq!(other_half(&b, &eb), Some(a));

@@ -7,7 +7,7 @@ mod common;
 
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData};
-use common::node::{DROP, NEXT, Node, OUTSIDE, POD_A, POD_B, REDIRECT, run};
+use common::node::{DROP, NEXT, Node, REDIRECT, V4, run};
 use common::packet::{Ip, Packet};
 use common::{Sandbox, sandboxed};
 use skep_abi::conntrack::state;
@@ -15,7 +15,6 @@ use skep_abi::{Addr, CtEntry, CtKey, CtKind, limits, proto};
 use skep_dataplane::{DropReason, Endpoint, PortSpec, Protocol, ServiceSpec, ServiceView};
 use std::net::Ipv4Addr;
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -43,7 +42,7 @@ fn fill(table: &mut Table) -> usize {
         let key = CtKey::new(
             CtKind::Direct,
             Addr::from(Ipv4Addr::from_bits(0xc612_0000 + (made as u32 >> 16))),
-            Addr::from(OUTSIDE),
+            Addr::from(V4.outside),
             made as u16,
             80,
             proto::TCP,
@@ -59,42 +58,42 @@ fn fill(table: &mut Table) -> usize {
 #[test]
 fn a_full_table_refuses_what_is_new_and_keeps_what_lives() {
     sandboxed(|sandbox| {
-        let node = Node::new(sandbox);
-        let endpoints = vec![Endpoint::ready(POD_B.into(), 8080, true)];
+        let (node, p) = (Node::new(sandbox), &V4);
+        let endpoints = vec![Endpoint::ready(p.pod_b, 8080, true)];
         let port =
             PortSpec { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: None, endpoints };
         let service = ServiceSpec {
             namespace: "default".into(),
             name: "web".into(),
-            cluster_ips: vec![VIP.into()],
+            cluster_ips: vec![p.vip],
             ports: vec![port],
             ..ServiceSpec::default()
         };
         let view = ServiceView { services: vec![service], ..ServiceView::default() };
         node.dataplane.sync_services(&view).unwrap();
         let masqueraded = |sport, flags| {
-            let packet = Packet::tcp(Ip::new(POD_A, OUTSIDE), sport, 443, flags);
+            let packet = Packet::tcp(Ip::new(p.pod_a, p.outside), sport, 443, flags);
             run(sandbox, "skep_to_net", node.uplink, &packet)
         };
         let to_service = |sport, flags| {
-            let packet = Packet::tcp(Ip::new(POD_A, VIP), sport, 80, flags);
+            let packet = Packet::tcp(Ip::new(p.pod_a, p.vip), sport, 80, flags);
             run(sandbox, "skep_from_pod", node.a, &packet)
         };
         let direct = |sport, flags| {
-            let packet = Packet::tcp(Ip::new(OUTSIDE, POD_B), sport, 8080, flags);
+            let packet = Packet::tcp(Ip::new(p.outside, p.pod_b), sport, 8080, flags);
             run(sandbox, "skep_from_net", node.uplink, &packet)
         };
         let lives = || {
             let (verdict, out) = masqueraded(40_000, ACK);
             assert_eq!(verdict, NEXT);
             let (verdict, back) = run(sandbox, "skep_from_net", node.uplink, &out.answer());
-            assert_eq!((verdict, back.dst(), back.ports().1), (NEXT, POD_A, 40_000));
+            assert_eq!((verdict, back.dst(), back.ports().1), (NEXT, p.pod_a, 40_000));
             let (verdict, out) = to_service(40_001, ACK);
-            assert_eq!((verdict, out.dst()), (REDIRECT, POD_B));
+            assert_eq!((verdict, out.dst()), (REDIRECT, p.pod_b));
             let (verdict, back) = run(sandbox, "skep_from_pod", node.b, &out.answer());
-            assert_eq!((verdict, back.src()), (REDIRECT, VIP));
+            assert_eq!((verdict, back.src()), (REDIRECT, p.vip));
             assert_eq!(direct(40_002, ACK).0, NEXT);
-            let answer = Packet::tcp(Ip::new(POD_B, OUTSIDE), 8080, 40_002, ACK);
+            let answer = Packet::tcp(Ip::new(p.pod_b, p.outside), 8080, 40_002, ACK);
             assert_eq!(run(sandbox, "skep_to_net", node.uplink, &answer), (NEXT, answer));
         };
         assert_eq!((masqueraded(40_000, SYN).0, to_service(40_001, SYN).0), (NEXT, REDIRECT));

@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use aya::programs::TcAttachType;
@@ -15,11 +15,64 @@ use skep_dataplane::{
     Config, Dataplane, Endpoint, PodAttachment, PortSpec, Protocol, ServiceSpec, ServiceView, TcMode,
 };
 
-const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-const WORLD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
-const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 244, 0, 5), Ipv4Addr::new(10, 244, 0, 6)];
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The addresses of one family.
+#[derive(Debug)]
+struct Plan {
+    node: IpAddr,
+    world: IpAddr,
+    /// Prefix length of the network that both lie on.
+    prefix: u8,
+    /// What every pod has for its gateway, on the host's side of its wire.
+    gateway: IpAddr,
+    gateway_prefix: u8,
+    pods: [IpAddr; 2],
+    /// The network of this node's pods.
+    pods_net: (IpAddr, u8),
+    vip: IpAddr,
+    /// A pod of another node, for which the world stands in.
+    far_pod: IpAddr,
+    /// Bits of an address.
+    bits: u8,
+    /// Every address.
+    any: IpAddr,
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+const fn v6(a: u16, b: u16, c: u16, d: u16, last: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, last))
+}
+
+const V4: Plan = Plan {
+    node: v4(192, 0, 2, 10),
+    world: v4(192, 0, 2, 1),
+    prefix: 24,
+    gateway: v4(169, 254, 1, 1),
+    gateway_prefix: 32,
+    pods: [v4(10, 244, 0, 5), v4(10, 244, 0, 6)],
+    pods_net: (v4(10, 244, 0, 0), 24),
+    vip: v4(10, 96, 0, 10),
+    far_pod: v4(10, 244, 9, 9),
+    bits: 32,
+    any: v4(0, 0, 0, 0),
+};
+
+const V6: Plan = Plan {
+    node: v6(0x2001, 0xdb8, 0, 2, 0x10),
+    world: v6(0x2001, 0xdb8, 0, 2, 1),
+    prefix: 64,
+    gateway: v6(0xfe80, 0, 0, 0, 1),
+    gateway_prefix: 64,
+    pods: [v6(0xfd00, 0x10, 0x244, 0, 5), v6(0xfd00, 0x10, 0x244, 0, 6)],
+    pods_net: (v6(0xfd00, 0x10, 0x244, 0, 0), 64),
+    vip: v6(0xfd00, 0x10, 0x96, 0, 0x10),
+    far_pod: v6(0xfd00, 0x10, 0x244, 9, 9),
+    bits: 128,
+    any: v6(0, 0, 0, 0, 0),
+};
+const NODE_PORT: u16 = 30_080;
 const WAIT: Option<Duration> = Some(Duration::from_secs(10));
 
 struct Node {
@@ -29,29 +82,41 @@ struct Node {
     veths: [u32; 2],
 }
 
-fn node(sandbox: &Sandbox, tc: TcMode) -> Node {
-    for name in ["net/ipv4/ip_forward", "net/ipv4/conf/default/proxy_arp"] {
+/// Runs a test in a sandbox for each family.
+fn both(test: fn(&Sandbox, &'static Plan)) {
+    for plan in [&V4, &V6] {
+        sandboxed(move |sandbox| {
+            println!("{} and its like", plan.node);
+            test(sandbox, plan);
+        });
+    }
+}
+
+fn node(sandbox: &Sandbox, p: &'static Plan, tc: TcMode) -> Node {
+    for name in ["net/ipv4/ip_forward", "net/ipv4/conf/default/proxy_arp", "net/ipv6/conf/all/forwarding"] {
         std::fs::write(format!("/proc/sys/{name}"), "1").unwrap();
     }
     let (world, pods) = (Netns::new(), [Netns::new(), Netns::new()]);
     let uplink = wire::veth("uplink", &world);
-    wire::address(uplink, NODE, 24);
+    for plan in [&V4, &V6] {
+        wire::address(uplink, plan.node, plan.prefix);
+    }
     // The world has no route to pods: what it answers, it answers to the node.
-    world.run(|| wire::address(wire::index("eth0"), WORLD, 24));
+    world.run(move || wire::address(wire::index("eth0"), p.world, p.prefix));
     let config = Config { uplink: Some("uplink".into()), tc, ..sandbox.config() };
     let dataplane = Dataplane::open(config).unwrap_or_else(|e| panic!("{e}"));
     let mut veths = [0; 2];
-    for (i, (netns, addr)) in pods.iter().zip(PODS).enumerate() {
+    for (i, (netns, addr)) in pods.iter().zip(p.pods).enumerate() {
         let ifindex = wire::veth(&format!("veth{i}"), netns);
-        wire::address(ifindex, GATEWAY, 32);
-        wire::route(ifindex, addr, 32, None);
+        wire::address(ifindex, p.gateway, p.gateway_prefix);
+        wire::route(ifindex, addr, p.bits, None);
         netns.run(move || {
-            wire::address(wire::index("eth0"), addr, 32);
-            wire::route(wire::index("eth0"), Ipv4Addr::UNSPECIFIED, 0, Some(GATEWAY));
+            wire::address(wire::index("eth0"), addr, p.bits);
+            wire::route(wire::index("eth0"), p.any, 0, Some(p.gateway));
         });
         let attachment = PodAttachment {
             ifindex,
-            addresses: vec![addr.into()],
+            addresses: vec![addr],
             uid: format!("uid-{i}"),
             namespace: "default".into(),
             name: format!("pod-{i}"),
@@ -63,7 +128,7 @@ fn node(sandbox: &Sandbox, tc: TcMode) -> Node {
 }
 
 /// Listens; answers each of `n` connections with the address it sees, after reading a word and `bulk` bytes.
-fn tcp_server(at: Ipv4Addr, port: u16, n: usize) -> std::thread::JoinHandle<()> {
+fn tcp_server(at: IpAddr, port: u16, n: usize) -> std::thread::JoinHandle<()> {
     let listener = TcpListener::bind((at, port)).unwrap();
     std::thread::spawn(move || {
         for _ in 0..n {
@@ -85,27 +150,27 @@ fn ask(to: SocketAddr, bytes: usize) -> String {
     text
 }
 
-fn everything_flows(sandbox: &Sandbox, tc: TcMode) -> Node {
-    let node = node(sandbox, tc);
+fn everything_flows(sandbox: &Sandbox, p: &'static Plan, tc: TcMode) -> Node {
+    let node = node(sandbox, p, tc);
     let bulk = 300_000;
     // Pod to pod, both ways round.
-    let server = node.pods[1].spawn(|| tcp_server(PODS[1], 80, 2)).join().unwrap();
-    assert_eq!(node.pods[0].run(move || ask((PODS[1], 80).into(), bulk)), format!("{} {bulk}", PODS[0]));
+    let server = node.pods[1].spawn(move || tcp_server(p.pods[1], 80, 2)).join().unwrap();
+    assert_eq!(node.pods[0].run(move || ask((p.pods[1], 80).into(), bulk)), format!("{} {bulk}", p.pods[0]));
     // Host to pod: the host is seen by the address its route gives it.
-    assert!(ask((PODS[1], 80).into(), 10).ends_with(" 10"));
+    assert!(ask((p.pods[1], 80).into(), 10).ends_with(" 10"));
     server.join().unwrap();
     // Pod to host.
-    let server = tcp_server(NODE, 8080, 1);
-    assert_eq!(node.pods[0].run(|| ask((NODE, 8080).into(), 10)), format!("{} 10", PODS[0]));
+    let server = tcp_server(p.node, 8080, 1);
+    assert_eq!(node.pods[0].run(move || ask((p.node, 8080).into(), 10)), format!("{} 10", p.pods[0]));
     server.join().unwrap();
     // Pod to the world, under the node's address: TCP with bulk, UDP with fragments, ICMP by its error.
-    let server = node.world.spawn(|| tcp_server(WORLD, 443, 2)).join().unwrap();
+    let server = node.world.spawn(move || tcp_server(p.world, 443, 2)).join().unwrap();
     for pod in &node.pods {
-        assert_eq!(pod.run(move || ask((WORLD, 443).into(), bulk)), format!("{NODE} {bulk}"));
+        assert_eq!(pod.run(move || ask((p.world, 443).into(), bulk)), format!("{} {bulk}", p.node));
     }
     server.join().unwrap();
-    let echo = node.world.spawn(|| {
-        let socket = UdpSocket::bind((WORLD, 53)).unwrap();
+    let echo = node.world.spawn(move || {
+        let socket = UdpSocket::bind((p.world, 53)).unwrap();
         std::thread::spawn(move || {
             let mut buffer = vec![0; 9000];
             let (n, from) = socket.recv_from(&mut buffer).unwrap();
@@ -114,20 +179,20 @@ fn everything_flows(sandbox: &Sandbox, tc: TcMode) -> Node {
         })
     });
     let echo = echo.join().unwrap();
-    node.pods[0].run(|| {
-        let socket = UdpSocket::bind((PODS[0], 0)).unwrap();
+    node.pods[0].run(move || {
+        let socket = UdpSocket::bind((p.pods[0], 0)).unwrap();
         socket.set_read_timeout(WAIT).unwrap();
         let sent: Vec<u8> = (0..4000_u32).map(|i| i as u8).collect();
-        socket.send_to(&sent, (WORLD, 53)).unwrap();
+        socket.send_to(&sent, (p.world, 53)).unwrap();
         let mut buffer = vec![0; 9000];
         let (n, from) = socket.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..n], from), (&sent[..], (WORLD, 53).into()), "in three fragments each way");
+        assert_eq!((&buffer[..n], from), (&sent[..], (p.world, 53).into()), "in three fragments each way");
     });
-    assert_eq!(echo.join().unwrap().ip(), IpAddr::from(NODE));
-    node.pods[0].run(|| {
-        let socket = UdpSocket::bind((PODS[0], 0)).unwrap();
+    assert_eq!(echo.join().unwrap().ip(), p.node);
+    node.pods[0].run(move || {
+        let socket = UdpSocket::bind((p.pods[0], 0)).unwrap();
         socket.set_read_timeout(WAIT).unwrap();
-        socket.connect((WORLD, 9)).unwrap();
+        socket.connect((p.world, 9)).unwrap();
         socket.send(b"?").unwrap();
         let error = socket.recv(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "the world's ICMP error came back");
@@ -135,11 +200,11 @@ fn everything_flows(sandbox: &Sandbox, tc: TcMode) -> Node {
     // What the programs counted is no less than what was sent, and each saw both directions.
     let counters = node.dataplane.counters().unwrap();
     for veth in node.veths {
-        let traffic = counters.pods.iter().find(|p| p.pod.ifindex == veth).unwrap().traffic;
+        let traffic = counters.pods.iter().find(|c| c.pod.ifindex == veth).unwrap().traffic;
         assert!(traffic.tx_bytes > bulk as u64 && traffic.tx_packets > 0, "{traffic:?}");
         assert!(traffic.rx_packets > 0 && traffic.rx_bytes >= 54 * traffic.rx_packets / 2, "{traffic:?}");
     }
-    let received = counters.pods.iter().find(|p| p.pod.ifindex == node.veths[1]).unwrap().traffic.rx_bytes;
+    let received = counters.pods.iter().find(|c| c.pod.ifindex == node.veths[1]).unwrap().traffic.rx_bytes;
     assert!(received > bulk as u64, "what the other pod sent by the short way is counted: {received}");
     assert!(counters.node_drops.is_empty(), "{:?}", counters.node_drops);
     node
@@ -147,13 +212,13 @@ fn everything_flows(sandbox: &Sandbox, tc: TcMode) -> Node {
 
 #[test]
 fn everything_flows_by_tcx() {
-    sandboxed(|sandbox| drop(everything_flows(sandbox, TcMode::Probe)));
+    both(|sandbox, p| drop(everything_flows(sandbox, p, TcMode::Probe)));
 }
 
 #[test]
 fn everything_flows_by_clsact() {
-    sandboxed(|sandbox| {
-        let Node { dataplane, world: _world, pods: _pods, .. } = everything_flows(sandbox, TcMode::Clsact);
+    both(|sandbox, p| {
+        let Node { dataplane, world: _world, pods: _pods, .. } = everything_flows(sandbox, p, TcMode::Clsact);
         drop(dataplane);
         // Filters are taken over, exchanged in place, and removed with the rest.
         let config = Config { uplink: Some("uplink".into()), tc: TcMode::Clsact, ..sandbox.config() };
@@ -178,19 +243,19 @@ fn everything_flows_by_clsact() {
     });
 }
 
-/// A Service on port 80 of [`VIP`] and port 30080 of the node, with these backends on port 8080.
-fn service(protocol: Protocol, backends: &[Ipv4Addr]) -> ServiceView {
-    let endpoint = |addr: &Ipv4Addr| Endpoint::ready((*addr).into(), 8080, PODS.contains(addr));
+/// A Service on port 80 of [`Plan::vip`] and [`NODE_PORT`] of the node, with these backends on port 8080.
+fn service(p: &Plan, protocol: Protocol, backends: &[IpAddr]) -> ServiceView {
+    let endpoint = |addr: &IpAddr| Endpoint::ready(*addr, 8080, p.pods.contains(addr));
     ServiceView {
         services: vec![ServiceSpec {
             namespace: "default".into(),
             name: "web".into(),
-            cluster_ips: vec![VIP.into()],
+            cluster_ips: vec![p.vip],
             ports: vec![PortSpec {
                 name: String::new(),
                 protocol,
                 port: 80,
-                node_port: Some(30_080),
+                node_port: Some(NODE_PORT),
                 endpoints: backends.iter().map(endpoint).collect(),
             }],
             ..ServiceSpec::default()
@@ -201,96 +266,95 @@ fn service(protocol: Protocol, backends: &[Ipv4Addr]) -> ServiceView {
 
 #[test]
 fn a_service_is_reached_from_pod_and_host() {
-    sandboxed(|sandbox| {
-        let node = node(sandbox, TcMode::Probe);
-        node.dataplane.sync_services(&service(Protocol::Tcp, &[PODS[1]])).unwrap();
-        let server = node.pods[1].spawn(|| tcp_server(PODS[1], 8080, 4)).join().unwrap();
+    both(|sandbox, p| {
+        let node = node(sandbox, p, TcMode::Probe);
+        node.dataplane.sync_services(&service(p, Protocol::Tcp, &[p.pods[1]])).unwrap();
+        let server = node.pods[1].spawn(move || tcp_server(p.pods[1], 8080, 4)).join().unwrap();
         // Outside of the node's cgroup no socket hook runs: the packets themselves are translated.
-        assert_eq!(node.pods[0].run(|| ask((VIP, 80).into(), 300_000)), format!("{} 300000", PODS[0]));
+        assert_eq!(
+            node.pods[0].run(move || ask((p.vip, 80).into(), 300_000)),
+            format!("{} 300000", p.pods[0])
+        );
         // The pod itself is shown the node, as its own address would never be answered.
-        assert_eq!(node.pods[1].run(|| ask((VIP, 80).into(), 300_000)), format!("{NODE} 300000"));
+        assert_eq!(node.pods[1].run(move || ask((p.vip, 80).into(), 300_000)), format!("{} 300000", p.node));
         sandbox.enter_cgroup();
-        assert_eq!(node.pods[0].run(|| ask((VIP, 80).into(), 1000)), format!("{} 1000", PODS[0]));
-        assert!(ask((VIP, 80).into(), 1000).ends_with(" 1000"));
+        assert_eq!(node.pods[0].run(move || ask((p.vip, 80).into(), 1000)), format!("{} 1000", p.pods[0]));
+        assert!(ask((p.vip, 80).into(), 1000).ends_with(" 1000"));
         server.join().unwrap();
     });
 }
 
-/// A pod of another node, for which the world stands in.
-const FAR_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 9, 9);
-const NODE_PORT: (Ipv4Addr, u16) = (NODE, 30_080);
-
-fn far_pod(node: &Node) {
-    node.world.run(|| {
-        wire::address(1, FAR_POD, 32);
+fn far_pod(node: &Node, p: &'static Plan) {
+    node.world.run(move || {
+        wire::address(1, p.far_pod, p.bits);
         // The other node knows the way to this one's pods.
-        wire::route(wire::index("eth0"), Ipv4Addr::new(10, 244, 0, 0), 24, Some(NODE));
+        wire::route(wire::index("eth0"), p.pods_net.0, p.pods_net.1, Some(p.node));
     });
-    wire::route(wire::index("uplink"), FAR_POD, 32, Some(WORLD));
+    wire::route(wire::index("uplink"), p.far_pod, p.bits, Some(p.world));
 }
 
 #[test]
 fn a_node_port_is_reached_from_outside() {
-    sandboxed(|sandbox| {
-        let node = node(sandbox, TcMode::Probe);
-        far_pod(&node);
+    both(|sandbox, p| {
+        let node = node(sandbox, p, TcMode::Probe);
+        far_pod(&node, p);
         let bulk = 300_000;
-        node.dataplane.sync_services(&service(Protocol::Tcp, &[PODS[0]])).unwrap();
-        let server = node.pods[0].spawn(|| tcp_server(PODS[0], 8080, 2)).join().unwrap();
-        let seen = node.world.run(move || ask(NODE_PORT.into(), bulk));
-        assert_eq!(seen, format!("{WORLD} {bulk}"), "a pod of the node sees the client");
-        let seen = node.pods[1].run(move || ask(NODE_PORT.into(), bulk));
-        assert_eq!(seen, format!("{} {bulk}", PODS[1]), "also a pod that no socket hook helps");
+        node.dataplane.sync_services(&service(p, Protocol::Tcp, &[p.pods[0]])).unwrap();
+        let server = node.pods[0].spawn(move || tcp_server(p.pods[0], 8080, 2)).join().unwrap();
+        let seen = node.world.run(move || ask((p.node, NODE_PORT).into(), bulk));
+        assert_eq!(seen, format!("{} {bulk}", p.world), "a pod of the node sees the client");
+        let seen = node.pods[1].run(move || ask((p.node, NODE_PORT).into(), bulk));
+        assert_eq!(seen, format!("{} {bulk}", p.pods[1]), "also a pod that no socket hook helps");
         server.join().unwrap();
-        node.dataplane.sync_services(&service(Protocol::Tcp, &[FAR_POD])).unwrap();
-        let server = node.world.spawn(|| tcp_server(FAR_POD, 8080, 2)).join().unwrap();
-        let seen = node.world.run(move || ask(NODE_PORT.into(), bulk));
-        assert_eq!(seen, format!("{NODE} {bulk}"), "a pod elsewhere sees the node");
-        let seen = node.pods[1].run(move || ask(NODE_PORT.into(), bulk));
-        assert_eq!(seen, format!("{} {bulk}", PODS[1]));
+        node.dataplane.sync_services(&service(p, Protocol::Tcp, &[p.far_pod])).unwrap();
+        let server = node.world.spawn(move || tcp_server(p.far_pod, 8080, 2)).join().unwrap();
+        let seen = node.world.run(move || ask((p.node, NODE_PORT).into(), bulk));
+        assert_eq!(seen, format!("{} {bulk}", p.node), "a pod elsewhere sees the node");
+        let seen = node.pods[1].run(move || ask((p.node, NODE_PORT).into(), bulk));
+        assert_eq!(seen, format!("{} {bulk}", p.pods[1]));
         server.join().unwrap();
     });
 }
 
 #[test]
 fn datagrams_to_a_node_port_come_back_whole_or_with_the_error() {
-    sandboxed(|sandbox| {
-        let node = node(sandbox, TcMode::Probe);
-        far_pod(&node);
-        for pod in [PODS[0], FAR_POD] {
-            node.dataplane.sync_services(&service(Protocol::Udp, &[pod])).unwrap();
-            let place = if pod == FAR_POD { &node.world } else { &node.pods[0] };
+    both(|sandbox, p| {
+        let node = node(sandbox, p, TcMode::Probe);
+        far_pod(&node, p);
+        for pod in [p.pods[0], p.far_pod] {
+            node.dataplane.sync_services(&service(p, Protocol::Udp, &[pod])).unwrap();
+            let place = if pod == p.far_pod { &node.world } else { &node.pods[0] };
             let socket = place.run(move || UdpSocket::bind((pod, 8080)).unwrap());
             let echo = std::thread::spawn(move || {
                 let mut buffer = vec![0; 9000];
                 let (n, from) = socket.recv_from(&mut buffer).unwrap();
                 socket.send_to(&buffer[..n], from).unwrap();
             });
-            node.world.run(|| {
-                let socket = UdpSocket::bind((WORLD, 0)).unwrap();
+            node.world.run(move || {
+                let socket = UdpSocket::bind((p.world, 0)).unwrap();
                 socket.set_read_timeout(WAIT).unwrap();
                 let sent: Vec<u8> = (0..4000_u32).map(|i| i as u8).collect();
-                socket.send_to(&sent, NODE_PORT).unwrap();
+                socket.send_to(&sent, (p.node, NODE_PORT)).unwrap();
                 let mut buffer = vec![0; 9000];
                 let (n, from) = socket.recv_from(&mut buffer).unwrap();
-                assert_eq!((&buffer[..n], from), (&sent[..], NODE_PORT.into()));
+                assert_eq!((&buffer[..n], from), (&sent[..], (p.node, NODE_PORT).into()));
             });
             echo.join().unwrap();
             // Nobody listens there any more, and the client is told.
-            assert_refused(&node.world, WORLD);
+            assert_refused(&node.world, p, p.world);
         }
         // No endpoint at all: the node itself says so.
-        node.dataplane.sync_services(&service(Protocol::Udp, &[])).unwrap();
-        assert_refused(&node.world, WORLD);
-        assert_refused(&node.pods[0], PODS[0]);
+        node.dataplane.sync_services(&service(p, Protocol::Udp, &[])).unwrap();
+        assert_refused(&node.world, p, p.world);
+        assert_refused(&node.pods[0], p, p.pods[0]);
     });
 }
 
-fn assert_refused(place: &Netns, from: Ipv4Addr) {
+fn assert_refused(place: &Netns, p: &'static Plan, from: IpAddr) {
     place.run(move || {
         let socket = UdpSocket::bind((from, 0)).unwrap();
         socket.set_read_timeout(WAIT).unwrap();
-        socket.connect(NODE_PORT).unwrap();
+        socket.connect((p.node, NODE_PORT)).unwrap();
         socket.send(b"?").unwrap();
         let error = socket.recv(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -299,17 +363,17 @@ fn assert_refused(place: &Netns, from: Ipv4Addr) {
 
 #[test]
 fn without_endpoints_connections_are_refused_at_once() {
-    sandboxed(|sandbox| {
-        let node = node(sandbox, TcMode::Probe);
-        node.dataplane.sync_services(&service(Protocol::Tcp, &[])).unwrap();
-        let refused = |to: (Ipv4Addr, u16)| {
+    both(|sandbox, p| {
+        let node = node(sandbox, p, TcMode::Probe);
+        node.dataplane.sync_services(&service(p, Protocol::Tcp, &[])).unwrap();
+        let refused = |to: (IpAddr, u16)| {
             let error = TcpStream::connect_timeout(&to.into(), WAIT.unwrap()).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{to:?}");
         };
-        node.world.run(move || refused(NODE_PORT));
+        node.world.run(move || refused((p.node, NODE_PORT)));
         node.pods[0].run(move || {
-            refused(NODE_PORT);
-            refused((VIP, 80));
+            refused((p.node, NODE_PORT));
+            refused((p.vip, 80));
         });
     });
 }

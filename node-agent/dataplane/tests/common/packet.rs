@@ -1,29 +1,40 @@
-//! Golden packets: built and checked by the RFCs' own words, with nothing of the code under test.
+//! Golden packets of both families: built and checked by the RFCs' own words, with nothing of the code under test.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 const ETH: usize = 14;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const DESTINATION_OPTIONS: u8 = 60;
+const FRAGMENT: u8 = 44;
 
 /// An Ethernet frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet(pub Vec<u8>);
 
-/// What varies in an IPv4 header.
+/// What varies in an IP header.
 #[derive(Clone, Copy, Debug)]
 pub struct Ip {
-    pub src: Ipv4Addr,
-    pub dst: Ipv4Addr,
-    /// Flags and fragment offset.
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    /// Flags and fragment offset, as an IPv4 header has them.
     pub frag: u16,
-    pub id: u16,
-    /// Words of options.
+    pub id: u32,
+    /// Words of options; over IPv6, units of a header of them.
     pub options: usize,
 }
 
 impl Ip {
-    pub fn new(src: Ipv4Addr, dst: Ipv4Addr) -> Self {
+    pub fn new(src: IpAddr, dst: IpAddr) -> Self {
         Self { src, dst, frag: 0x4000, id: 1, options: 0 }
     }
+}
+
+/// What an ICMP error is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Trouble {
+    PortClosed,
+    TooBig,
 }
 
 /// The one's complement sum of RFC 1071.
@@ -47,39 +58,99 @@ fn set(bytes: &mut [u8], at: usize, value: u16) {
 
 impl Packet {
     fn build(ip: Ip, protocol: u8, l4: &[u8]) -> Self {
-        let header = 20 + 4 * ip.options;
-        let mut b = vec![0_u8; ETH + header];
-        b[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-        b[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
-        set(&mut b, 12, 0x0800);
-        b[ETH] = 0x40 | (header / 4) as u8;
-        set(&mut b, ETH + 2, (header + l4.len()) as u16);
-        set(&mut b, ETH + 4, ip.id);
-        set(&mut b, ETH + 6, ip.frag);
-        b[ETH + 8] = 64;
-        b[ETH + 9] = protocol;
-        b[ETH + 12..ETH + 16].copy_from_slice(&ip.src.octets());
-        b[ETH + 16..ETH + 20].copy_from_slice(&ip.dst.octets());
-        b[ETH + 20..].fill(1); // options: no operation
-        let check = !sum(&b[ETH..], 0) as u16;
-        set(&mut b, ETH + 10, check);
+        let mut extensions = Vec::new();
+        if ip.src.is_ipv6() {
+            if ip.options > 0 {
+                let mut options = vec![0; 8 * ip.options];
+                options[1..4].copy_from_slice(&[ip.options as u8 - 1, 1, (8 * ip.options - 4) as u8]);
+                extensions.push((DESTINATION_OPTIONS, options));
+            }
+            if ip.frag & 0x3fff != 0 {
+                let place = ip.frag << 3 | ip.frag >> 13 & 1;
+                let header = [[0; 2], place.to_be_bytes()].concat();
+                extensions.push((FRAGMENT, [header, ip.id.to_be_bytes().to_vec()].concat()));
+            }
+        }
+        Self::with_extensions(ip, &extensions, protocol, l4)
+    }
+
+    /// A packet; over IPv6 with these extension headers, whose first byte will say what follows.
+    pub fn with_extensions(ip: Ip, extensions: &[(u8, Vec<u8>)], protocol: u8, l4: &[u8]) -> Self {
+        let mut b = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        match (ip.src, ip.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let header = 20 + 4 * ip.options;
+                b.resize(ETH + header, 1); // options: no operation
+                b[12..ETH + 20].fill(0);
+                set(&mut b, 12, 0x0800);
+                b[ETH] = 0x40 | (header / 4) as u8;
+                set(&mut b, ETH + 2, (header + l4.len()) as u16);
+                set(&mut b, ETH + 4, ip.id as u16);
+                set(&mut b, ETH + 6, ip.frag);
+                b[ETH + 8] = 64;
+                b[ETH + 9] = protocol;
+                b[ETH + 12..ETH + 16].copy_from_slice(&src.octets());
+                b[ETH + 16..ETH + 20].copy_from_slice(&dst.octets());
+                let check = !sum(&b[ETH..], 0) as u16;
+                set(&mut b, ETH + 10, check);
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let len: usize = extensions.iter().map(|(_, bytes)| bytes.len()).sum();
+                b.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+                b.extend_from_slice(&((len + l4.len()) as u16).to_be_bytes());
+                b.extend_from_slice(&[extensions.first().map_or(protocol, |(kind, _)| *kind), 64]);
+                b.extend_from_slice(&src.octets());
+                b.extend_from_slice(&dst.octets());
+                for (i, (_, bytes)) in extensions.iter().enumerate() {
+                    b.push(extensions.get(i + 1).map_or(protocol, |(kind, _)| *kind));
+                    b.extend_from_slice(&bytes[1..]);
+                }
+            }
+            mixed => panic!("{mixed:?}"),
+        }
         b.extend_from_slice(l4);
         Self(b)
     }
 
+    fn is_v4(&self) -> bool {
+        word(&self.0, 12) == 0x0800
+    }
+
+    fn addresses(&self) -> &[u8] {
+        if self.is_v4() { &self.0[ETH + 12..ETH + 20] } else { &self.0[ETH + 8..ETH + 40] }
+    }
+
     fn pseudo(&self) -> u32 {
+        let len = self.payload().len();
+        sum(self.addresses(), u32::from(self.protocol()) + len as u32)
+    }
+
+    /// Where the layer 4 header begins, and whose it is.
+    fn upper(&self) -> (usize, u8) {
         let b = &self.0;
-        let len = b.len() - self.l4();
-        sum(&b[ETH + 12..ETH + 20], u32::from(b[ETH + 9]) + len as u32)
+        if self.is_v4() {
+            return (ETH + usize::from(b[ETH] & 15) * 4, b[ETH + 9]);
+        }
+        let (mut at, mut protocol) = (ETH + 40, b[ETH + 6]);
+        while let 0 | 43 | DESTINATION_OPTIONS | FRAGMENT = protocol {
+            let len = if protocol == FRAGMENT { 8 } else { usize::from(b[at + 1]) * 8 + 8 };
+            (at, protocol) = (at + len, b[at]);
+        }
+        (at, protocol)
     }
 
-    fn l4(&self) -> usize {
-        ETH + usize::from(self.0[ETH] & 15) * 4
+    pub fn l4(&self) -> usize {
+        self.upper().0
     }
 
-    fn seal(mut self, at: usize, pseudo: bool) -> Self {
+    pub fn protocol(&self) -> u8 {
+        self.upper().1
+    }
+
+    /// Makes the checksum of layer 4, which lies so many bytes into it, right.
+    pub fn seal(mut self, at: usize) -> Self {
         let l4 = self.l4();
-        let start = if pseudo { self.pseudo() } else { 0 };
+        let start = if self.protocol() == ICMP { 0 } else { self.pseudo() };
         let check = match !sum(&self.0[l4..], start) as u16 {
             0 => 0xffff,
             check => check,
@@ -89,13 +160,7 @@ impl Packet {
     }
 
     pub fn tcp(ip: Ip, sport: u16, dport: u16, flags: u8) -> Self {
-        let mut l4 = [0_u8; 24];
-        set(&mut l4, 0, sport);
-        set(&mut l4, 2, dport);
-        l4[12] = 0x50;
-        l4[13] = flags;
-        l4[20..].copy_from_slice(b"data");
-        Self::build(ip, 6, &l4).seal(16, true)
+        Self::build(ip, 6, &segment(sport, dport, flags)).seal(16)
     }
 
     pub fn udp(ip: Ip, sport: u16, dport: u16, checksum: bool) -> Self {
@@ -105,21 +170,50 @@ impl Packet {
         set(&mut l4, 4, 13);
         set(&mut l4, 6, 0);
         let packet = Self::build(ip, 17, &l4);
-        if checksum { packet.seal(6, true) } else { packet }
+        if checksum { packet.seal(6) } else { packet }
     }
 
-    pub fn icmp(ip: Ip, kind: u8, id: u16) -> Self {
-        let mut l4 = [9_u8; 16];
-        l4[..4].copy_from_slice(&[kind, 0, 0, 0]);
-        set(&mut l4, 4, id);
-        Self::build(ip, 1, &l4).seal(2, false)
+    fn icmp(ip: Ip, start: &[u8], rest: &[u8]) -> Self {
+        let protocol = if ip.src.is_ipv4() { ICMP } else { ICMPV6 };
+        Self::build(ip, protocol, &[start, rest].concat()).seal(2)
+    }
+
+    /// An echo request.
+    pub fn ping(ip: Ip, id: u16) -> Self {
+        let kind = if ip.src.is_ipv4() { 8 } else { 128 };
+        Self::icmp(ip, &[kind, 0, 0, 0], &[&id.to_be_bytes()[..], &[9; 10]].concat())
+    }
+
+    /// An echo reply.
+    pub fn pong(ip: Ip, id: u16) -> Self {
+        let kind = if ip.src.is_ipv4() { 0 } else { 129 };
+        Self::icmp(ip, &[kind, 0, 0, 0], &[&id.to_be_bytes()[..], &[9; 10]].concat())
     }
 
     /// An error about `about`, which it quotes with eight bytes of its payload.
-    pub fn icmp_error(ip: Ip, kind: u8, code: u8, about: &Packet) -> Self {
-        let mut l4 = vec![kind, code, 0, 0, 0, 0, 5, 0];
-        l4.extend_from_slice(&about.0[ETH..about.l4() + 8]);
-        Self::build(ip, 1, &l4).seal(2, false)
+    pub fn icmp_error(ip: Ip, trouble: Trouble, about: &Packet) -> Self {
+        let [kind, code] = match (ip.src.is_ipv4(), trouble) {
+            (true, Trouble::PortClosed) => [3, 3],
+            (true, Trouble::TooBig) => [3, 4],
+            (false, Trouble::PortClosed) => [1, 4],
+            (false, Trouble::TooBig) => [2, 0],
+        };
+        Self::icmp(ip, &[kind, code, 0, 0, 0, 0, 5, 0], &about.0[ETH..about.l4() + 8])
+    }
+
+    /// Type and code of an ICMP message.
+    pub fn icmp_type(&self) -> [u8; 2] {
+        [self.payload()[0], self.payload()[1]]
+    }
+
+    /// One of Neighbor Discovery (RFC 4861), over IPv6.
+    pub fn neighbor_solicitation(ip: Ip, target: IpAddr) -> Self {
+        let IpAddr::V6(target) = target else { panic!("{target}") };
+        Self::icmp(
+            ip,
+            &[135, 0, 0, 0, 0, 0, 0, 0],
+            &[&target.octets()[..], &[1, 1, 2, 0, 0, 0, 0, 2]].concat(),
+        )
     }
 
     pub fn fragment(ip: Ip, protocol: u8) -> Self {
@@ -136,25 +230,19 @@ impl Packet {
         Self(b)
     }
 
-    pub fn src(&self) -> Ipv4Addr {
-        let b: [u8; 4] = self.0[ETH + 12..ETH + 16].try_into().unwrap();
-        b.into()
+    pub fn src(&self) -> IpAddr {
+        address(&self.addresses()[..self.addresses().len() / 2])
     }
 
-    pub fn dst(&self) -> Ipv4Addr {
-        let b: [u8; 4] = self.0[ETH + 16..ETH + 20].try_into().unwrap();
-        b.into()
-    }
-
-    pub fn protocol(&self) -> u8 {
-        self.0[ETH + 9]
+    pub fn dst(&self) -> IpAddr {
+        address(&self.addresses()[self.addresses().len() / 2..])
     }
 
     /// Source and destination port; the identifier twice for ICMP.
     pub fn ports(&self) -> (u16, u16) {
         let l4 = self.l4();
         match self.protocol() {
-            1 => (word(&self.0, l4 + 4), word(&self.0, l4 + 4)),
+            ICMP | ICMPV6 => (word(&self.0, l4 + 4), word(&self.0, l4 + 4)),
             _ => (word(&self.0, l4), word(&self.0, l4 + 2)),
         }
     }
@@ -179,7 +267,7 @@ impl Packet {
         match self.protocol() {
             6 => Self::tcp(ip, dport, sport, 0x12),
             17 => Self::udp(ip, dport, sport, self.udp_checksum() != 0),
-            _ => Self::icmp(ip, 0, sport),
+            _ => Self::pong(ip, sport),
         }
     }
 
@@ -190,17 +278,40 @@ impl Packet {
         Self(frame)
     }
 
+    /// The IP header is right, as far as it has a checksum.
     pub fn check_ip(&self) {
-        assert_eq!(sum(&self.0[ETH..self.l4()], 0), 0xffff, "IP header checksum of {self:x?}");
+        if self.is_v4() {
+            assert_eq!(sum(&self.0[ETH..self.l4()], 0), 0xffff, "IP header checksum of {self:x?}");
+        }
     }
 
-    /// Every checksum is right.
+    /// Every checksum and length is right.
     pub fn check(&self) {
         self.check_ip();
+        let (at, counted) = if self.is_v4() { (2, self.0.len() - ETH) } else { (4, self.0.len() - ETH - 40) };
+        assert_eq!(usize::from(word(&self.0, ETH + at)), counted, "length of {self:x?}");
         if self.protocol() == 17 && self.udp_checksum() == 0 {
             return;
         }
-        let start = if self.protocol() == 1 { 0 } else { self.pseudo() };
+        let start = if self.protocol() == ICMP { 0 } else { self.pseudo() };
         assert_eq!(sum(self.payload(), start), 0xffff, "layer 4 checksum of {self:x?}");
+    }
+}
+
+/// A TCP header without checksum, and four bytes.
+pub fn segment(sport: u16, dport: u16, flags: u8) -> [u8; 24] {
+    let mut l4 = [0_u8; 24];
+    set(&mut l4, 0, sport);
+    set(&mut l4, 2, dport);
+    l4[12] = 0x50;
+    l4[13] = flags;
+    l4[20..].copy_from_slice(b"data");
+    l4
+}
+
+fn address(octets: &[u8]) -> IpAddr {
+    match <[u8; 4]>::try_from(octets) {
+        Ok(octets) => octets.into(),
+        Err(_) => <[u8; 16]>::try_from(octets).unwrap().into(),
     }
 }

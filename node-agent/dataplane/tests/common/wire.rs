@@ -1,6 +1,6 @@
 //! Interfaces, addresses and routes of a test's own network namespaces.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -20,6 +20,7 @@ pub fn netlink<T>(work: impl AsyncFnOnce(&Handle) -> Result<T, rtnetlink::Error>
 /// New interfaces of this namespace send nothing of their own accord (IPv6 would).
 pub fn quiet() {
     std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+    std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
 }
 
 /// Sets an interface up.
@@ -32,18 +33,23 @@ pub fn index(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).unwrap()
 }
 
-/// Gives an interface an address.
-pub fn address(ifindex: u32, addr: Ipv4Addr, prefix: u8) {
-    netlink(async |h| h.address().add(ifindex, addr.into(), prefix).execute().await);
+/// Gives an interface an address, and IPv6 with the first one of that.
+pub fn address(ifindex: u32, addr: IpAddr, prefix: u8) {
+    if addr.is_ipv6() {
+        let name = nix::net::if_::if_indextoname(ifindex).unwrap().into_string().unwrap();
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0").unwrap();
+    }
+    netlink(async |h| h.address().add(ifindex, addr, prefix).execute().await);
 }
 
 /// Adds a route.
-pub fn route(ifindex: u32, to: Ipv4Addr, prefix: u8, via: Option<Ipv4Addr>) {
-    let mut route =
-        RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, prefix).output_interface(ifindex);
+pub fn route(ifindex: u32, to: IpAddr, prefix: u8, via: Option<IpAddr>) {
+    let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, prefix).unwrap();
+    let mut route = route.output_interface(ifindex);
     match via {
-        Some(via) => route = route.gateway(via).onlink(),
-        None => route = route.scope(rtnetlink::packet_route::route::RouteScope::Link),
+        Some(via) => route = route.gateway(via).unwrap().onlink(),
+        None if to.is_ipv4() => route = route.scope(rtnetlink::packet_route::route::RouteScope::Link),
+        None => {}
     }
     netlink(async |h| h.route().add(route.build()).execute().await);
 }
