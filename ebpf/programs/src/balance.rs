@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::maps::lpm_trie::Key;
 use skep_abi::addr::V4_MAPPED_WORD;
-use skep_abi::service::{Origin, backend_flags, flags, select};
+use skep_abi::service::{Origin, backend_flags, client_word, flags, select};
 use skep_abi::{Addr, Affinity, AffinityKey, Backend, Range, Service, ServiceKey, SlotKey};
 
 use crate::maps::{AFFINITY, BACKENDS, NODE_ADDRS, RANGES, SERVICES, SLOTS};
@@ -121,10 +121,14 @@ fn pick(service: &Service, client: &impl Client) -> Option<Chosen> {
             None => write = BPF_NOEXIST,
         }
     }
-    // SAFETY: the helper has no precondition.
-    let random = unsafe { bpf_get_prandom_u32() };
+    let word = if service.flags & flags::CONSISTENT != 0 {
+        client_word(&client.key())
+    } else {
+        // SAFETY: the helper has no precondition.
+        unsafe { bpf_get_prandom_u32() }
+    };
     let (first, count) = service.eligible(origin);
-    let index = first + select(random, count)?;
+    let index = first + select(word, count)?;
     let slot = SlotKey { service: service.id, generation: service.generation, index };
     // SAFETY: as in `choose`.
     let id = *unsafe { SLOTS.get(slot) }?;

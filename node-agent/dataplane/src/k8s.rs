@@ -19,6 +19,10 @@ use crate::model::{Endpoint, Hint, Network, PortSpec, Protocol, ServiceSpec, Ser
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// The label of Services that another proxy serves (well-known labels of the API).
 const OTHER_PROXY_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+/// The annotation of Services whose backends are chosen by [`CONSISTENT_HASH`].
+pub const SELECTION_ANNOTATION: &str = "skep.dev/backend-selection";
+/// Its only value: a client's address chooses its backend, the same one on every node.
+pub const CONSISTENT_HASH: &str = "consistent-hash";
 /// The timeout of ClientIP affinity when none is given (core/v1 `DefaultClientIPServiceAffinitySeconds`).
 const AFFINITY_SECONDS: u32 = 10_800;
 
@@ -31,6 +35,7 @@ pub struct Metadata {
     /// Name of the object.
     pub name: String,
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 /// What is read of a Service (core/v1).
@@ -234,6 +239,7 @@ pub fn view<'a>(
 fn spec(service: &Service, slices: &[&EndpointSlice], place: Place<'_>) -> Option<ServiceSpec> {
     let cluster_ips = service.addresses();
     let labels = service.metadata.labels.as_ref();
+    let annotations = service.metadata.annotations.as_ref();
     if cluster_ips.is_empty() || labels.is_some_and(|l| l.contains_key(OTHER_PROXY_LABEL)) {
         return None;
     }
@@ -256,6 +262,9 @@ fn spec(service: &Service, slices: &[&EndpointSlice], place: Place<'_>) -> Optio
         source_ranges: service.source_ranges(),
         ports: service.ports().filter_map(|p| port(p, slices, place)).collect(),
         affinity_seconds,
+        consistent: annotations
+            .and_then(|a| a.get(SELECTION_ANNOTATION))
+            .is_some_and(|value| value == CONSISTENT_HASH),
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         external_local,
         health_check_port: spec

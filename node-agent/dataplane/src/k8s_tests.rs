@@ -200,3 +200,18 @@ fn hints_name_this_place_or_others() {
     assert_eq!(with(json!({"forZones": [{"name": "z2"}, {"name": "z1"}]})), (Hint::Absent, Hint::Here));
     assert_eq!(with(json!({"forNodes": [{"name": "n2"}]})), (Hint::Elsewhere, Hint::Absent));
 }
+
+#[test]
+fn an_annotation_asks_for_consistent_hashing() {
+    let with = |value: &str| -> bool {
+        let service: Service = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "web", "annotations": {SELECTION_ANNOTATION: value}},
+            "spec": {"clusterIPs": ["10.96.0.5"], "ports": [{"port": 80}]},
+        }))
+        .unwrap();
+        view([&service], &[], AT).services[0].consistent
+    };
+    assert!(with("consistent-hash"));
+    assert!(!with("random") && !with(""));
+    assert!(!view([&only(json!([{"port": 80}]))], &[], AT).services[0].consistent);
+}

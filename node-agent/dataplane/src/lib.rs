@@ -21,6 +21,7 @@ pub mod hostports;
 pub mod k8s;
 mod layouts;
 mod load;
+mod maglev;
 mod maps;
 mod model;
 mod namespaces;

@@ -143,6 +143,8 @@ pub struct ServiceSpec {
     pub ports: Vec<PortSpec>,
     /// `sessionAffinity: ClientIP` and its timeout in seconds.
     pub affinity_seconds: Option<u32>,
+    /// A client's address chooses its backend, the same one on every node, as long as the backends stay.
+    pub consistent: bool,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
     /// `externalTrafficPolicy: Local`.

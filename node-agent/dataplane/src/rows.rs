@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use skep_abi::service::flags;
 use skep_abi::{Addr, ServiceKey};
 
+use crate::maglev;
 use crate::model::{Endpoint, HostPort, Network, PortSpec, Protocol, ServiceSpec, ServiceView};
 use crate::orphans::{Kept, keeps};
 
@@ -136,7 +137,25 @@ fn of_port(service: &ServiceSpec, port: &PortSpec, v4: bool) -> Set {
     }
     set.ranges = ranges;
     targets(&mut set, port, v4);
+    if service.consistent {
+        set.fronts.iter_mut().for_each(|(_, front)| front.flags |= flags::CONSISTENT);
+        hashed(&mut set, service.internal_local || service.external_local);
+    }
     set
+}
+
+/// Makes a table of each of the two stretches; of the `Local` policy's only where a policy is that.
+fn hashed(set: &mut Set, asks_local: bool) {
+    let table = |targets: &[Target]| -> Vec<Target> {
+        let names: Vec<(Addr, u16)> = targets.iter().map(|t| (t.addr, t.port)).collect();
+        maglev::table(&names).into_iter().map(|i| targets[i]).collect()
+    };
+    let local = if asks_local { table(&set.targets[..set.local_count as usize]) } else { Vec::new() };
+    let cluster = table(&set.targets[set.cluster_start as usize..]);
+    set.local_count = local.len() as u32;
+    // On a node that has all of the backends both are the same.
+    set.cluster_start = if local == cluster { 0 } else { set.local_count };
+    set.targets = if local == cluster { cluster } else { [local, cluster].concat() };
 }
 
 /// The slots of a set in their order, and the stretches of the two policies.

@@ -136,3 +136,28 @@ fn ports_of_the_node_are_told_apart_by_address_and_protocol() {
     assert_eq!(places, expected.map(|(ip, proto, last)| (ip.to_owned(), proto, last)));
     assert_eq!(conflicts, ["default/pod5 0.0.0.0:54323 Tcp"]);
 }
+
+#[test]
+fn consistent_sets_are_tables_that_each_node_makes_alike() {
+    let endpoints = |here: &[u8]| (1..=3).map(|n| endpoint(n, here.contains(&n))).collect::<Vec<_>>();
+    let set = |here: &[u8], external_local| {
+        let web = ServiceSpec { consistent: true, external_local, ..service(endpoints(here)) };
+        let mut sets = of(vec![web]).0;
+        assert_eq!(sets[0].fronts[0].1.flags & flags::CONSISTENT, flags::CONSISTENT);
+        sets.remove(0)
+    };
+    let (one, other) = (set(&[1], false), set(&[2, 3], false));
+    assert_eq!((one.cluster_start, one.local_count, one.targets.len()), (0, 0, maglev::SIZE));
+    assert_eq!(last(&one), last(&other));
+    let local = set(&[2], true);
+    assert_eq!((local.cluster_start, local.local_count), (maglev::SIZE as u32, maglev::SIZE as u32));
+    assert!(last(&local)[..maglev::SIZE].iter().all(|n| *n == 2));
+    assert_eq!(last(&local)[maglev::SIZE..], last(&one));
+    let all = set(&[1, 2, 3], true);
+    assert_eq!(
+        (all.cluster_start, all.local_count, all.targets.len()),
+        (0, maglev::SIZE as u32, maglev::SIZE)
+    );
+    let none = of(vec![ServiceSpec { consistent: true, ..service(Vec::new()) }]).0;
+    assert_eq!((none[0].targets.len(), none[0].local_count), (0, 0), "refused, as ever");
+}

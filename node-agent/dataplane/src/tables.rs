@@ -243,10 +243,11 @@ impl<'a> Planner<'a> {
                 id
             }
         };
-        if self.current.backends.get(&id) != Some(&backend) {
+        // A table of slots may name it many times.
+        let first = self.wanted.backends.insert(id, backend).is_none();
+        if first && self.current.backends.get(&id) != Some(&backend) {
             self.puts.push(Write::PutBackend(id, backend));
         }
-        self.wanted.backends.insert(id, backend);
         id
     }
 

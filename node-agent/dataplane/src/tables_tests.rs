@@ -251,3 +251,21 @@ fn a_thousand_random_walks_keep_every_promise() {
         }
     }
 }
+
+#[test]
+fn a_table_of_slots_names_a_backend_often_and_writes_it_once() {
+    let (mut tables, mut ids) = fresh();
+    let wanted =
+        |endpoints: &[u8]| sets(&view(&[ServiceSpec { consistent: true, ..service("a", 1, endpoints) }])).0;
+    let count = |writes: &[Write], what: fn(&Write) -> bool| writes.iter().filter(|w| what(w)).count();
+    let writes = plan(&tables, &wanted(&[1, 2, 3]), &mut ids);
+    assert_eq!(count(&writes, |w| matches!(w, Write::PutBackend(..))), 3);
+    writes.iter().for_each(|w| tables.apply(w));
+    assert_eq!(tables.slots.len(), crate::maglev::SIZE);
+    assert!(plan(&tables, &wanted(&[3, 2, 1]), &mut ids).is_empty());
+    let writes = plan(&tables, &wanted(&[1, 2]), &mut ids);
+    assert_eq!(count(&writes, |w| matches!(w, Write::PutBackend(..))), 0);
+    assert_eq!(count(&writes, |w| matches!(w, Write::DeleteBackend(..))), 1);
+    writes.iter().for_each(|w| tables.apply(w));
+    assert_eq!(reachable(&tables).values().map(Vec::len).collect::<Vec<_>>(), [crate::maglev::SIZE]);
+}

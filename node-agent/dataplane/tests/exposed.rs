@@ -350,3 +350,38 @@ fn a_new_connection_takes_no_living_ones_place() {
         assert_eq!(leave(sandbox, &node, &one.answer()).src(), p.balancer);
     });
 }
+
+#[test]
+fn consistent_hashing_keeps_a_client_with_its_backend_while_others_come_and_go() {
+    both(|sandbox, p| {
+        let node = Node::new(sandbox);
+        let pods = [p.pod_a, p.pod_b, p.elsewhere];
+        let hashed = |backends: &[IpAddr]| ServiceSpec { consistent: true, ..exposed(p, backends) };
+        let mut port = 20_000;
+        let mut reached = |client: u8| {
+            port += 1;
+            let syn = Packet::tcp(Ip::new(p.client(client), p.node), port, NODE_PORT, SYN);
+            enter(sandbox, &node, &syn).dst()
+        };
+        sync(&node, hashed(&pods));
+        let first: Vec<IpAddr> = (1..=60).map(&mut reached).collect();
+        assert_eq!((1..=60).map(&mut reached).collect::<Vec<_>>(), first, "without any memory of them");
+        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3);
+        // One goes: nearly all clients of the others stay, and its own are spread.
+        sync(&node, hashed(&pods[..2]));
+        let second: Vec<IpAddr> = (1..=60).map(&mut reached).collect();
+        let moved = first.iter().zip(&second).filter(|(a, b)| **a != p.elsewhere && a != b).count();
+        assert!(moved <= 6, "{moved} of 60");
+        assert!(!second.contains(&p.elsewhere));
+        // It returns, and so do its clients.
+        sync(&node, hashed(&[p.elsewhere, p.pod_b, p.pod_a]));
+        assert_eq!((1..=60).map(&mut reached).collect::<Vec<_>>(), first);
+        // Of clients inside, too, and on a node's own backends alone where a policy says so.
+        let syn = |sport| Packet::tcp(Ip::new(p.pod_a, p.vip), sport, 80, SYN);
+        let inside: BTreeSet<IpAddr> =
+            (1..=20).map(|n| run(sandbox, "skep_from_pod", node.a, &syn(n)).1.dst()).collect();
+        assert_eq!(inside.len(), 1);
+        sync(&node, ServiceSpec { external_local: true, ..hashed(&[p.elsewhere, p.pod_b]) });
+        assert_eq!((1..=60).map(&mut reached).collect::<BTreeSet<_>>(), [p.pod_b].into());
+    });
+}

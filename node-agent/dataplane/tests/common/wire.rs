@@ -34,7 +34,8 @@ pub fn index(name: &str) -> u32 {
 }
 
 /// Gives an interface an address, and IPv6 with the first one of that.
-pub fn address(ifindex: u32, addr: IpAddr, prefix: u8) {
+pub fn address(ifindex: u32, addr: impl Into<IpAddr>, prefix: u8) {
+    let addr = addr.into();
     if addr.is_ipv6() {
         let name = nix::net::if_::if_indextoname(ifindex).unwrap().into_string().unwrap();
         std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0").unwrap();
@@ -43,11 +44,12 @@ pub fn address(ifindex: u32, addr: IpAddr, prefix: u8) {
 }
 
 /// Adds a route.
-pub fn route(ifindex: u32, to: IpAddr, prefix: u8, via: Option<IpAddr>) {
+pub fn route<A: Into<IpAddr>>(ifindex: u32, to: A, prefix: u8, via: Option<A>) {
+    let to = to.into();
     let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, prefix).unwrap();
     let mut route = route.output_interface(ifindex);
     match via {
-        Some(via) => route = route.gateway(via).unwrap().onlink(),
+        Some(via) => route = route.gateway(via.into()).unwrap().onlink(),
         None if to.is_ipv4() => route = route.scope(rtnetlink::packet_route::route::RouteScope::Link),
         None => {}
     }
