@@ -71,6 +71,9 @@ pub(crate) struct Flags {
     /// Port of the health endpoint on 127.0.0.1.
     #[arg(long, default_value_t = 10248)]
     pub(crate) healthz_port: u16,
+    /// Port on which this node says whether it takes traffic for Services (kube-proxy's own), on every address.
+    #[arg(long, default_value_t = 10256)]
+    pub(crate) proxy_healthz_port: u16,
     /// Interface to the network outside; that of the default route by default.
     #[arg(long)]
     pub(crate) uplink: Option<String>,

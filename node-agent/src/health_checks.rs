@@ -73,8 +73,9 @@ pub(crate) struct HealthChecks {
 
 impl HealthChecks {
     /// Opens, closes and corrects ports until they are those of the view. A port that somebody else has is tried again with
-    /// the next view.
-    pub(crate) async fn sync(&mut self, view: &ServiceView) {
+    /// the next view; what is wrong is returned.
+    pub(crate) async fn sync(&mut self, view: &ServiceView) -> Vec<String> {
+        let mut problems = Vec::new();
         let wanted = answers(view);
         self.open.retain(|port, (_, task)| {
             let keep = wanted.contains_key(port);
@@ -94,14 +95,14 @@ impl HealthChecks {
                     let task = tokio::spawn(serve(listener, shown.clone()));
                     self.open.insert(port, (shown, task));
                 }
-                Err(error) => tracing::warn!(
-                    port,
-                    service = format!("{}/{}", answer.namespace, answer.name),
-                    %error,
-                    "the port for health checks is not open"
-                ),
+                Err(error) => {
+                    let service = format!("{}/{}", answer.namespace, answer.name);
+                    tracing::warn!(port, service, %error, "the port for health checks is not open");
+                    problems.push(format!("port {port} of {service} is not open: {error}"));
+                }
             }
         }
+        problems
     }
 }
 
@@ -177,7 +178,7 @@ mod tests {
             free.local_addr().unwrap().port()
         };
         let mut checks = HealthChecks::default();
-        checks.sync(&view(port, &[(1, true)])).await;
+        assert_eq!(checks.sync(&view(port, &[(1, true)])).await, [""; 0]);
         let text = ask(port).await.unwrap();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
         assert!(text.contains("x-load-balancing-endpoint-weight: 1\r\n"), "{text}");

@@ -1,17 +1,23 @@
 //! skep-agent: the node's agent. This file only wires: flags, the API client, informers, the dataplane, pods, the
 //! server, and the end on SIGTERM, which leaves pods and programs as they are.
 
+mod board;
 mod connections;
 mod flags;
 mod health_checks;
+mod node_report;
 mod plane;
+mod proxy_health;
 mod routes;
 mod services;
 
 use anyhow::Context as _;
+use board::Board;
 use clap::Parser;
 use flags::Flags;
+use node_report::Shown;
 use plane::Plane;
+use proxy_health::ProxyHealth;
 use services::Seen;
 use skep_client::{Client, Collection, Config, HttpClient, Informer};
 use skep_dataplane::{Config as PlaneConfig, Dataplane, TcMode};
@@ -36,6 +42,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
@@ -171,9 +178,14 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         &format!("spec.nodeName={}", flags.node_name),
     );
     let seen = Seen { services: services.clone(), slices, nodes: nodes.clone(), pods: own_pods.clone() };
-    tokio::spawn(services::follow(plane.clone(), seen, flags.node_name.clone()));
-    tokio::spawn(services::follow_addresses(plane.clone()));
-    tokio::spawn(connections::sweep(plane.clone()));
+    let (board, synced) = (Board::default(), Arc::new(Notify::new()));
+    let name = flags.node_name.clone();
+    tokio::spawn(services::follow(plane.clone(), seen, name.clone(), board.clone(), synced.clone()));
+    tokio::spawn(services::follow_addresses(plane.clone(), board.clone()));
+    tokio::spawn(connections::sweep(plane.clone(), board.clone()));
+    tokio::spawn(connections::tell_orphans(plane.clone(), board.clone(), synced));
+    let health = ProxyHealth { board: board.clone(), nodes: nodes.clone(), node: name.clone() };
+    tokio::spawn(health.serve(flags.proxy_healthz_port));
 
     let facts = Facts::gather(&rt, &flags.data_dir).await;
     let object = NodeObject::new(api.clone(), rt.clone(), node.clone(), facts, flags.port);
@@ -188,7 +200,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let pod_addresses = routes::Net::parse(&flags.cluster_cidr).context("--cluster-cidr")?;
     tokio::spawn(follow_range(network.clone(), nodes.clone(), flags.node_name.clone()));
-    tokio::spawn(routes::follow(nodes.clone(), flags.node_name.clone(), pod_addresses));
+    tokio::spawn(routes::follow(nodes.clone(), flags.node_name.clone(), pod_addresses, board.clone()));
     tokio::spawn(object.clone().keep_lease());
     tokio::spawn(object.keep_status());
 
@@ -212,7 +224,8 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         began,
     };
     let pods = Pods::new(context);
-    tokio::spawn(Server::new(pods.clone(), Arc::new(plane)).run(listener, tls));
+    let shown = Shown { plane, board, node: flags.node_name.clone() };
+    tokio::spawn(Server::new(pods.clone(), Arc::new(shown)).run(listener, tls));
     tokio::spawn(reconcile_network(network, rt));
     let marks = Policy {
         high: flags.image_gc_high_threshold,

@@ -1,8 +1,7 @@
-//! The dataplane as pods and metrics see it.
+//! The dataplane as pods see it.
 
 use skep_dataplane::{Dataplane, PodAttachment};
 use skep_pods::network::{self, Attachment};
-use skep_pods::server::Extra;
 use std::sync::Arc;
 
 /// The one dataplane of the node.
@@ -23,11 +22,5 @@ impl network::Dataplane for Plane {
 
     fn detach(&self, ifindex: u32) -> Result<(), String> {
         self.0.detach_pod(ifindex).map(|_| ()).map_err(|e| e.to_string())
-    }
-}
-
-impl Extra for Plane {
-    fn metrics(&self) -> String {
-        self.0.counters().map(|c| skep_observe::prometheus(&c)).unwrap_or_default()
     }
 }

@@ -1,14 +1,18 @@
 //! From the informers of Services and EndpointSlices to the dataplane's view and to what environments show.
 
+use crate::board::{Board, Done, Subject};
 use crate::health_checks::HealthChecks;
 use crate::plane::Plane;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use skep_client::Informer;
 use skep_dataplane::ServiceView;
 use skep_dataplane::hostports::{Pod, host_ports};
 use skep_dataplane::k8s::{self, EndpointSlice, Place, Service};
 use skep_pods::core::env;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 fn decode<T: DeserializeOwned>(informer: &Informer) -> Vec<T> {
     informer.list().iter().filter_map(|o| o.decode().ok()).collect()
@@ -52,8 +56,8 @@ impl Seen {
 }
 
 /// Brings the dataplane's tables, and the ports for health checks, up to date at each change, once everything they are made
-/// from is known.
-pub(crate) async fn follow(plane: Plane, seen: Seen, node: String) {
+/// from is known. Says so by `synced`.
+pub(crate) async fn follow(plane: Plane, seen: Seen, node: String, board: Board, synced: Arc<Notify>) {
     let mut cluster = [&seen.services, &seen.slices].map(Informer::subscribe);
     let mut around = [&seen.nodes, &seen.pods].map(Informer::subscribe);
     seen.synced().await;
@@ -74,11 +78,19 @@ pub(crate) async fn follow(plane: Plane, seen: Seen, node: String) {
         view.host_ports = host_ports(&decode::<Pod>(&seen.pods));
         let mut retry = None;
         if done.as_ref() != Some(&view) {
-            checks.sync(&view).await;
-            match sync(&plane, &view).await {
-                Ok(()) => done = Some(view.clone()),
+            board.queued(Instant::now(), Timestamp::now());
+            board.note(Subject::HealthChecks, checks.sync(&view).await);
+            match sync(&plane, &view, &board).await {
+                Ok(()) => {
+                    done = Some(view.clone());
+                    synced.notify_one();
+                }
                 Err(error) => {
                     tracing::error!(error, "services not synced");
+                    board.note(
+                        Subject::Services,
+                        vec![format!("Services are not in force as they are now: {error}")],
+                    );
                     retry = Some(Duration::from_secs(1));
                 }
             }
@@ -96,28 +108,41 @@ pub(crate) async fn follow(plane: Plane, seen: Seen, node: String) {
     }
 }
 
-async fn sync(plane: &Plane, view: &ServiceView) -> Result<(), String> {
+async fn sync(plane: &Plane, view: &ServiceView, board: &Board) -> Result<(), String> {
     let (plane, view) = (plane.clone(), view.clone());
+    let began = Instant::now();
     let report = tokio::task::spawn_blocking(move || plane.0.sync_services(&view)).await;
     let report = report.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     tracing::debug!(?report, "services synced");
     for conflict in &report.conflicts {
         tracing::warn!("service address conflict: {conflict}");
     }
+    board.note(Subject::Services, vec![]);
+    let claimed = |conflict| format!("{conflict} is another's already, and leads to that one");
+    board.note(Subject::Conflicts, report.conflicts.iter().map(claimed).collect());
+    board.synced(Done { at: Timestamp::now(), took: began.elapsed(), report });
     Ok(())
 }
 
 /// Tells the dataplane of addresses that the node gains or loses.
-pub(crate) async fn follow_addresses(plane: Plane) {
+pub(crate) async fn follow_addresses(plane: Plane, board: Board) {
     loop {
         tokio::time::sleep(Duration::from_secs(10)).await;
         let p = plane.clone();
-        match tokio::task::spawn_blocking(move || p.0.sync_addresses()).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(changed)) => tracing::info!(changed, "the node's own addresses changed"),
-            Ok(Err(error)) => tracing::warn!(%error, "the node's own addresses are not known"),
-            Err(error) => tracing::warn!(%error, "the node's own addresses are not known"),
-        }
+        let changed = tokio::task::spawn_blocking(move || p.0.sync_addresses()).await;
+        let problem = match changed.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())) {
+            Ok(changed) => {
+                if changed > 0 {
+                    tracing::info!(changed, "the node's own addresses changed");
+                }
+                None
+            }
+            Err(error) => {
+                tracing::warn!(error, "the node's own addresses are not known");
+                Some(format!("the node's own addresses are not known: {error}"))
+            }
+        };
+        board.note(Subject::Addresses, problem.into_iter().collect());
     }
 }
 

@@ -42,7 +42,7 @@ impl TestCluster {
         let id = std::process::id();
         // Two pods' networks must not meet, nor those of a cluster that somebody brought up by hand.
         let lane = id % 40;
-        let [server, agent, health, dns_port, dns_http] = free_ports(id)?;
+        let [server, agent, health, dns_port, dns_http, proxy_health] = free_ports(id)?;
         let dir = layout.target.join("e2e").join(format!("t{id}"));
         let mut config = Config {
             name: format!("t{id}"),
@@ -54,6 +54,7 @@ impl TestCluster {
         };
         for node in &mut config.nodes {
             (node.agent_port, node.healthz_port, node.dns_http_port) = (agent, health, dns_http);
+            node.proxy_healthz_port = proxy_health;
         }
         Ok((config, layout))
     }
@@ -356,13 +357,13 @@ impl TestCluster {
 
 /// Free ports below those that the kernel gives to clients: while a killed server is away, a client that tries to
 /// reach it would otherwise be given the server's own port and keep it.
-fn free_ports(id: u32) -> Result<[u16; 5]> {
-    let first = 12_000 + (id % 3_600) * 5;
+fn free_ports(id: u32) -> Result<[u16; 6]> {
+    let first = 12_000 + (id % 3_000) * 6;
     let mut free = (first..first + 900)
         .filter_map(|port| u16::try_from(port).ok())
         .filter(|&port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok());
     let mut next = || free.next().context("no free port");
-    Ok([next()?, next()?, next()?, next()?, next()?])
+    Ok([next()?, next()?, next()?, next()?, next()?, next()?])
 }
 
 impl Drop for TestCluster {

@@ -17,6 +17,7 @@ const BINARIES: &[(&str, &str)] = &[
     ("skep-agent", "skep-agent"),
     ("skep-cni", "skep-cni"),
     ("skep-dns", "skep-dns"),
+    ("skep-kubectl", "kubectl-skep"),
 ];
 /// Binaries of the package `skep-images`.
 const STATIC: &[&str] = &["skep-pause", "skep-demo"];
@@ -32,12 +33,12 @@ pub fn build(layout: &Layout) -> Result<()> {
     build_ebpf(layout)
 }
 
-/// Builds the server, the agent, the CNI plugin and the DNS server.
+/// Builds the server, the agent, the CNI plugin, the DNS server and the plugin of kubectl.
 ///
 /// # Errors
 /// What cargo said.
 pub fn build_binaries(layout: &Layout) -> Result<()> {
-    eprintln!("... building skep-server, skep-agent, skep-cni and skep-dns (release)");
+    eprintln!("... building skep-server, skep-agent, skep-cni, skep-dns and kubectl-skep (release)");
     let mut build = cargo();
     build
         .current_dir(&layout.root)

@@ -82,11 +82,13 @@ const fn direction(inbound: bool) -> &'static str {
     if inbound { "receive" } else { "transmit" }
 }
 
-fn head(out: &mut String, name: &str, help: &str) {
+/// Begins a family of counters.
+pub(crate) fn head(out: &mut String, name: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
 }
 
-fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+/// One sample with its labels.
+pub(crate) fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
     out.push_str(name);
     out.push('{');
     for (index, (label, text)) in labels.iter().enumerate() {

@@ -215,6 +215,10 @@ impl skep_pods::server::Extra for NoPrograms {
     fn metrics(&self) -> String {
         String::new()
     }
+
+    fn status(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ mod plan;
 
 pub(crate) use plan::Net;
 
+use crate::board::{Board, Subject};
 use plan::NodeView;
 use skep_client::Informer;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const PERIOD: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Keeps the routes of node `own` until the informer ends. Pods have addresses in `cluster`.
-pub(crate) async fn follow(nodes: Informer, own: String, cluster: Net) {
+pub(crate) async fn follow(nodes: Informer, own: String, cluster: Net, board: Board) {
     let mut changes = nodes.subscribe();
     nodes.synced().await;
     let mut apart = Default::default();
@@ -32,10 +33,13 @@ pub(crate) async fn follow(nodes: Informer, own: String, cluster: Net) {
                     }
                     apart = wanted.apart;
                 }
+                let told = |(node, why)| format!("pods of node {node} cannot be reached: {why}");
+                board.note(Subject::Routes, apart.iter().map(told).collect());
                 PERIOD
             }
             Err(error) => {
                 tracing::error!(%error, "routes to other nodes");
+                board.note(Subject::Routes, vec![format!("routes to other nodes are not in force: {error}")]);
                 RETRY
             }
         };

@@ -58,5 +58,6 @@ pub fn command_line(config: &Config, node: &Node, layout: &Layout) -> Result<Com
     agent.arg("--cni-conf-dir").arg(dir.join("cni/net.d")).arg("--cni-bin-dir").arg(dir.join("cni/bin"));
     let (port, health) = (node.agent_port.to_string(), node.healthz_port.to_string());
     agent.args(["--port", &port, "--healthz-port", &health]);
+    agent.args(["--proxy-healthz-port", &node.proxy_healthz_port.to_string()]);
     Ok(agent)
 }

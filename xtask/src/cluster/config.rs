@@ -45,6 +45,14 @@ pub struct Node {
     pub healthz_port: u16,
     /// Port of the DNS server's health endpoint, on loopback.
     pub dns_http_port: u16,
+    /// Port of the proxy's health endpoint, on every address.
+    #[serde(default = "proxy_healthz_port")]
+    pub proxy_healthz_port: u16,
+}
+
+/// As clusters have it that were brought up before it could be chosen.
+const fn proxy_healthz_port() -> u16 {
+    10256
 }
 
 impl Node {
@@ -55,6 +63,7 @@ impl Node {
             agent_port: 10250,
             healthz_port: 10248,
             dns_http_port: 9153,
+            proxy_healthz_port: proxy_healthz_port(),
         }
     }
 }

@@ -36,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-dataplane", &["skep-abi"]),
     ("skep-observe", &["skep-abi", "skep-dataplane"]),
     ("skep-agent", &["skep-api", "skep-client", "skep-dataplane", "skep-observe", "skep-pods"]),
+    ("skep-kubectl", &["skep-client", "skep-observe"]),
     ("skep-cni", &[]),
     ("skep-dns", &["skep-api", "skep-client"]),
     ("skep-bench", &["skep-client", "skep-dataplane", "skep-store"]),

@@ -84,8 +84,11 @@ pub fn tls(cert: &Path, key: &Path, ca: &Path) -> Result<TlsAcceptor, ServerErro
 
 /// What the server shows beside the pods themselves.
 pub trait Extra: Send + Sync + 'static {
-    /// Lines in the text format of Prometheus.
+    /// Lines in the text format of Prometheus. It may block for some milliseconds.
     fn metrics(&self) -> String;
+
+    /// What the node says of its dataplane, under `/skep/status`. It may block for some milliseconds.
+    fn status(&self) -> serde_json::Value;
 }
 
 /// The server.
@@ -159,13 +162,18 @@ impl Server {
             ["runningpods"] => self.list(true),
             ["metrics"] => {
                 let mut out = metrics::agent(&figures::gather(&self.pods).await, metrics::Own::now());
-                out.push_str(&self.extra.metrics());
+                let extra = self.extra.clone();
+                out.push_str(&tokio::task::spawn_blocking(move || extra.metrics()).await.unwrap_or_default());
                 prometheus(&out)
             }
             ["metrics", "cadvisor"] => prometheus(&metrics::cadvisor(&figures::gather(&self.pods).await)),
             ["metrics", "resource"] => prometheus(&metrics::resource(&figures::gather(&self.pods).await)),
             ["metrics", "probes"] => prometheus(&metrics::probes(&self.pods.context().probes)),
             ["stats", "summary"] => self.summary().await,
+            ["skep", "status"] => {
+                let extra = self.extra.clone();
+                json(&tokio::task::spawn_blocking(move || extra.status()).await.unwrap_or_default())
+            }
             ["configz"] => json(&self.config()),
             ["logs", ..] => {
                 let below = path.trim_start_matches('/').strip_prefix("logs").unwrap_or_default();
