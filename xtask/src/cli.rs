@@ -98,13 +98,17 @@ enum Task {
     Build,
     /// Load the eBPF programs, print what the verifier says, attach them to an interface or a cgroup until Ctrl-C.
     Load(LoadArgs),
-    /// The gate. Without names every group runs: fmt, tidy, clippy, deny, unit, bpf, e2e.
+    /// The gate. Without names every group runs: fmt, tidy, clippy, deny, unit, bpf, e2e, and with --long also kernels.
     Test {
         /// Groups to run.
         groups: Vec<String>,
         /// Large samples instead of seeded small ones.
         #[arg(long)]
         long: bool,
+        /// With the group `kernels`: fetch them anew, and record what their verifiers and this machine's say of the
+        /// programs in ebpf/verifier.tsv.
+        #[arg(long)]
+        record: bool,
     },
     /// The walls between the rooms: forbidden crate edges, clocks in pure code, kind names in generic code, long files, dead links.
     Tidy,
@@ -170,7 +174,7 @@ fn run(task: Task) -> Result<ExitCode> {
             eprintln!("ok  everything is in {}", layout.bin().display());
         }
         Task::Load(args) => load::load(args)?,
-        Task::Test { groups, long } => gate::test(&layout, &groups, long)?,
+        Task::Test { groups, long, record } => gate::test(&layout, &groups, long, record)?,
         Task::Tidy => {
             let faults = tidy::check(&layout)?;
             for fault in &faults {

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::kernels::verifier::{self, Ledger};
+use crate::kernels::{self, Outcome};
 use crate::layout::Layout;
 use crate::run::{captured, cargo, passthrough, which};
 use crate::tools::CARGO_DENY;
@@ -17,6 +19,8 @@ pub struct Group {
     pub name: &'static str,
     /// What it checks.
     pub about: &'static str,
+    /// Whether it runs only when it is named or with large samples.
+    pub long: bool,
     run: fn(&Gate) -> Result<Verdict>,
 }
 
@@ -30,37 +34,50 @@ enum Verdict {
 
 /// Every group, the quick ones first.
 pub const GROUPS: &[Group] = &[
-    Group { name: "fmt", about: "format of every crate", run: fmt },
-    Group { name: "tidy", about: "the walls between the rooms", run: walls },
-    Group { name: "clippy", about: "lints, warnings denied", run: clippy },
-    Group { name: "deny", about: "licences and sources of dependencies", run: deny },
-    Group { name: "unit", about: "tests of single crates", run: unit },
-    Group { name: "bpf", about: "eBPF programs run by the kernel on test packets", run: bpf },
-    Group { name: "e2e", about: "whole clusters with containerd and kubectl", run: e2e },
+    Group { name: "fmt", about: "format of every crate", long: false, run: fmt },
+    Group { name: "tidy", about: "the walls between the rooms", long: false, run: walls },
+    Group { name: "clippy", about: "lints, warnings denied", long: false, run: clippy },
+    Group { name: "deny", about: "licences and sources of dependencies", long: false, run: deny },
+    Group { name: "unit", about: "tests of single crates", long: false, run: unit },
+    Group { name: "bpf", about: "eBPF programs run by the kernel on test packets", long: false, run: bpf },
+    Group { name: "e2e", about: "whole clusters with containerd and kubectl", long: false, run: e2e },
+    Group {
+        name: "kernels",
+        about: "the eBPF programs on other kernels, under emulation",
+        long: true,
+        run: other_kernels,
+    },
 ];
 
 struct Gate {
     layout: Layout,
     long: bool,
+    record: bool,
 }
 
-/// Runs the groups named, or all. `long` adds the large samples.
+/// Runs the groups named, or all. `long` adds the large samples; `record` has the group `kernels` record what verifiers say.
 ///
 /// # Errors
 /// A group that does not exist, that failed, or with `CI=true` one that cannot run here.
-pub fn test(layout: &Layout, names: &[String], long: bool) -> Result<()> {
+pub fn test(layout: &Layout, names: &[String], long: bool, record: bool) -> Result<()> {
     if let Some(unknown) = names.iter().find(|name| !GROUPS.iter().any(|group| group.name == **name)) {
         let known: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
         bail!("no test group {unknown}; there are {}", known.join(", "));
     }
+    if record && !names.iter().any(|name| name == "kernels") {
+        bail!("it is the group kernels that records: {}", verifier::COMMAND);
+    }
     // Crates that generate code need their tools before anything compiles.
     prereq::ensure(&[prereq::BUILD])?;
-    let gate = Gate { layout: layout.clone(), long };
+    let gate = Gate { layout: layout.clone(), long, record };
     let ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
     let mut table = Table::new(&["GROUP", "RESULT", "SECONDS", ""]);
     let mut bad = Vec::new();
-    for group in GROUPS.iter().filter(|group| names.is_empty() || names.iter().any(|name| name == group.name))
-    {
+    let asked = |group: &&Group| match names {
+        [] => long || !group.long,
+        names => names.iter().any(|name| name == group.name),
+    };
+    for group in GROUPS.iter().filter(asked) {
         eprintln!("\n=== {}: {}", group.name, group.about);
         let begun = Instant::now();
         let (result, detail) = match (group.run)(&gate) {
@@ -192,7 +209,24 @@ fn bpf(gate: &Gate) -> Result<Verdict> {
     if mounted {
         let _ = nix::mount::umount("/sys/fs/bpf");
     }
-    verdict
+    let verdict = verdict?;
+    let (release, counts) = verifier::running(&gate.layout)?;
+    let ledger = Ledger::read(&gate.layout)?;
+    match ledger.of(&release) {
+        Some((known, _)) => {
+            eprintln!("the verifier of {release} is compared with what is recorded of {known}")
+        }
+        None => eprintln!("nothing is recorded of what the verifier of {release} says"),
+    }
+    verifier::judge(&ledger.faults(&release, &counts))?;
+    Ok(verdict)
+}
+
+fn other_kernels(gate: &Gate) -> Result<Verdict> {
+    match kernels::test(&gate.layout, gate.record)? {
+        Outcome::Passed => Ok(Verdict::Passed),
+        Outcome::Lacking(why) => Ok(Verdict::CannotRun(why)),
+    }
 }
 
 fn e2e(gate: &Gate) -> Result<Verdict> {
@@ -221,7 +255,7 @@ mod tests {
 
     #[test]
     fn an_unknown_group_is_refused_before_anything_runs() {
-        let error = test(&Layout::find(), &["units".to_owned()], false).unwrap_err().to_string();
+        let error = test(&Layout::find(), &["units".to_owned()], false, false).unwrap_err().to_string();
         assert!(error.contains("units") && error.contains("e2e"), "{error}");
     }
 }

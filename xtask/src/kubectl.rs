@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::apt::Suite;
 use crate::layout::Layout;
-use crate::run::{captured, command, text, which};
+use crate::run::{command, text, which};
 use crate::ui::Step;
 
 /// The oldest minor version of Kubernetes 1 that the tests are meant for.
@@ -78,9 +79,6 @@ fn one_of(
             return Ok(candidate);
         }
     }
-    if which("apt-get").is_none() {
-        bail!("no kubectl of version 1.{wanted}; {HINT}");
-    }
     let step = Step::begin(format!(
         "fetching kubectl from Debian's {suite} suite into {}",
         layout.tools().display()
@@ -95,42 +93,15 @@ fn one_of(
     Ok(fetched)
 }
 
-/// Downloads and unpacks the package with package lists of its own: the machine's sources stay as they are.
+/// Downloads and unpacks the package: the machine's sources stay as they are.
 fn fetch(layout: &Layout, suite: &str, folder: &str) -> Result<()> {
     let tools = layout.tools();
     let apt = tools.join("apt");
-    for dir in ["lists/partial", "cache/archives/partial", "etc"] {
-        fs::create_dir_all(apt.join(dir))?;
-    }
-    let mirror = debian_mirror().context("no Debian mirror in /etc/apt")?;
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let source = format!("deb [signed-by={keyring}] {mirror} {suite} main\n");
-    fs::write(apt.join("etc/sources.list"), source)?;
-    fs::write(apt.join("status"), "")?;
-    let options = [
-        format!("Dir::Etc::SourceList={}", apt.join("etc/sources.list").display()),
-        "Dir::Etc::SourceParts=-".to_owned(),
-        format!("Dir::State::Lists={}", apt.join("lists").display()),
-        // What is installed does not matter here, and a vendor's package of that name must not be preferred.
-        format!("Dir::State::Status={}", apt.join("status").display()),
-        format!("Dir::Cache={}", apt.join("cache").display()),
-        "APT::Sandbox::User=root".to_owned(),
-    ];
-    let apt_get = || {
-        let mut command = command("apt-get");
-        command.arg("-qq").args(options.iter().flat_map(|option| ["-o", option]));
-        command
-    };
-    captured(apt_get().arg("update"))?;
+    let packages = Suite::open(&apt, suite)?;
     for package in PACKAGES {
         // A package that this suite does not have is no fault while the other one is there.
-        if captured(apt_get().args(["download", package]).current_dir(&apt)).is_err() {
+        if packages.unpack(package, &tools.join(folder)).is_err() {
             continue;
-        }
-        let files = fs::read_dir(&apt)?.flatten().map(|entry| entry.path());
-        for archive in files.filter(|path| path.extension().is_some_and(|ext| ext == "deb")) {
-            captured(command("dpkg").arg("-x").arg(&archive).arg(tools.join(folder)))?;
-            fs::remove_file(archive)?;
         }
         if tools.join(folder).join("usr/bin/kubectl").exists() {
             break;
@@ -143,24 +114,6 @@ fn fetch(layout: &Layout, suite: &str, folder: &str) -> Result<()> {
     Ok(())
 }
 
-/// The mirror this machine uses for its own suite.
-fn debian_mirror() -> Option<String> {
-    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    files.extend(fs::read_dir("/etc/apt/sources.list.d").ok()?.flatten().map(|entry| entry.path()));
-    let known =
-        files.iter().filter(|file| file.extension().is_some_and(|ext| ext == "list" || ext == "sources"));
-    known.filter_map(|file| fs::read_to_string(file).ok()).find_map(|text| mirror_in(&text))
-}
-
-/// The first address of a Debian archive, in either format of apt's sources.
-fn mirror_in(text: &str) -> Option<String> {
-    let lines = text.lines().filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"));
-    let mut words = lines.flat_map(str::split_whitespace);
-    words
-        .find(|word| word.contains("://") && word.trim_end_matches('/').ends_with("/debian"))
-        .map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,14 +123,5 @@ mod tests {
         assert_eq!(parse_minor(r#"{"clientVersion":{"major":"1","minor":"32"}}"#), Some(32));
         assert_eq!(parse_minor(r#"{"clientVersion":{"major":"1","minor":"32+"}}"#), Some(32));
         assert_eq!(parse_minor("{}"), None);
-    }
-
-    #[test]
-    fn both_formats_of_sources() {
-        let one = "deb [arch=amd64] http://mirror.test/debian bookworm main\n";
-        assert_eq!(mirror_in(one).as_deref(), Some("http://mirror.test/debian"));
-        let other = "Types: deb\nURIs: http://mirror.test/debian-security\n\nTypes: deb\nURIs: http://mirror.test/debian\n";
-        assert_eq!(mirror_in(other).as_deref(), Some("http://mirror.test/debian"));
-        assert_eq!(mirror_in("# deb http://mirror.test/debian x\n"), None);
     }
 }

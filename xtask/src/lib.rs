@@ -3,6 +3,7 @@
 //! The end-to-end tests use the same parts, so a cluster of a test is brought up the way a user's is.
 
 pub mod api;
+pub mod apt;
 pub mod bench;
 pub mod builder;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod ebpf;
 pub mod fuzz;
 pub mod gate;
 pub mod kernel;
+pub mod kernels;
 pub mod kubectl;
 pub mod layout;
 pub mod load;

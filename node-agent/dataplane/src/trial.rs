@@ -212,6 +212,10 @@ fn instructions(ebpf: &Ebpf, bytes: &[u8], hook: &Hook) -> Result<Vec<bpf_insn>>
     let fds: Vec<(String, i32)> =
         ebpf.maps().filter_map(|(name, map)| Some((name.to_owned(), map_fd(map)?))).collect();
     let shapes: Vec<_> = object.maps.drain().collect();
+    // A map that is left out would be taken for another one of its section.
+    if let Some((name, _)) = shapes.iter().find(|(name, _)| !fds.iter().any(|(known, _)| known == name)) {
+        return Err(bad(format!("the map {name} is of a kind that is not known here")));
+    }
     let text: std::collections::HashSet<usize> =
         object.functions.keys().map(|(section, _)| *section).collect();
     let joined = shapes.iter().filter_map(|(name, shape)| {
@@ -230,6 +234,7 @@ fn map_fd(map: &Map) -> Option<i32> {
         Map::Array(m)
         | Map::HashMap(m)
         | Map::LruHashMap(m)
+        | Map::LpmTrie(m)
         | Map::PerCpuHashMap(m)
         | Map::PerCpuArray(m)
         | Map::RingBuf(m) => m,

@@ -8,6 +8,7 @@ mod common;
 use std::net::IpAddr;
 
 use aya::maps::{Array, Map, MapData};
+use aya::util::KernelVersion;
 use common::node::{DROP, NEXT, Node, Plan, REDIRECT, V4, V6, both, pod, run, traffic};
 use common::packet::{Ip, Packet, Trouble};
 use common::sandboxed;
@@ -216,8 +217,10 @@ fn attachments_are_taken_over_and_forgotten() {
         let status = dataplane.status().unwrap();
         let points =
             |name: &str| status.programs.iter().find(|p| p.name == name).unwrap().attach_points.clone();
-        assert_eq!(points("skep_from_pod"), ["vetha ingress (tcx)", "vethb ingress (tcx)"]);
-        assert_eq!(points("skep_to_net"), ["uplink egress (tcx)"]);
+        let how =
+            if KernelVersion::current().unwrap() < KernelVersion::new(6, 6, 0) { "clsact" } else { "tcx" };
+        assert_eq!(points("skep_from_pod"), ["vetha", "vethb"].map(|name| format!("{name} ingress ({how})")));
+        assert_eq!(points("skep_to_net"), [format!("uplink egress ({how})")]);
         assert!(dataplane.kernel_map_bytes().unwrap() > 0);
         println!("maps: {} KiB", dataplane.kernel_map_bytes().unwrap() / 1024);
         // The address moves to another pod; the old one's end does not take it away.

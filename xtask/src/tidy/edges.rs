@@ -41,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("skep-dns", &["skep-api", "skep-client"]),
     ("skep-bench", &["skep-client", "skep-dataplane", "skep-store"]),
     ("skep-images", &[]),
+    ("skep-guest", &["skep-dataplane"]),
     ("xtask", &["skep-api", "skep-client", "skep-dataplane", "skep-images", "skep-observe"]),
     ("skep-fuzz", &["skep-api", "skep-apiserver", "skep-cel", "skep-dns"]),
     ("skep-operator", &[]),
