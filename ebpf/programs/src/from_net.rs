@@ -89,7 +89,7 @@ fn enter<F: Family>(ctx: &TcContext, config: &Config, packet: &mut Packet) -> Re
     if packet.has_ports() {
         let (to_node, port) = (packet.tuple.dst.is(&F::node(config)), packet.tuple.dport);
         let now = skb::now();
-        if to_node && masquerade::is_port(config, port) && masquerade::answer(packet, now) {
+        if to_node && masquerade::is_port(config, port) && masquerade::answer(packet, now) != 0 {
             if packet.has_more_fragments() {
                 masquerade::remember_fragment(packet, End::Destination, now);
             }

@@ -104,7 +104,9 @@ fn to_client<F: Family>(ctx: &TcContext, packet: &mut Packet) -> Packed {
 fn answer_to_itself<F: Family>(ctx: &TcContext, config: &Config, packet: &mut Packet) -> Packed {
     // A pod that reaches itself by a Service must not see its own address as the sender's: it sees the node's.
     let to_node = packet.has_ports() && packet.tuple.dst.is(&F::node(config));
-    if !to_node || !masquerade::is_port(config, packet.tuple.dport) || !masquerade::answer(packet, skb::now())
+    if !to_node
+        || !masquerade::is_port(config, packet.tuple.dport)
+        || masquerade::answer(packet, skb::now()) == 0
     {
         return Packed::ok(0);
     }

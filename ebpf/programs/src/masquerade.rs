@@ -112,11 +112,11 @@ fn allocate(config: &Config, packet: &Packet, now: u32) -> Packed {
     Packed::err(DropReason::NoPort)
 }
 
-/// Sets where an answer from outside goes, the pod's address and port; false for what is no such answer.
-#[inline(always)]
-pub(crate) fn answer(packet: &mut Packet, now: u32) -> bool {
+/// Sets where an answer from outside goes, the pod's address and port; one for such an answer, zero for any other packet.
+#[inline(never)]
+pub(crate) fn answer(packet: &mut Packet, now: u32) -> u32 {
     let tuple = &packet.tuple;
-    let Some(entry) = CONNTRACK.get_ptr_mut(tuple.key(CtKind::MasqueradeReply)) else { return false };
+    let Some(entry) = CONNTRACK.get_ptr_mut(tuple.key(CtKind::MasqueradeReply)) else { return 0 };
     // SAFETY: as in `known_port`.
     unsafe {
         (*entry).last_seen = now;
@@ -125,7 +125,7 @@ pub(crate) fn answer(packet: &mut Packet, now: u32) -> bool {
         packet.to = (*entry).addr;
         packet.to_port = (*entry).port;
     }
-    true
+    1
 }
 
 /// Gives a packet the node's address, and a port by which its answers are known.
