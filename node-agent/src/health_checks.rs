@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use skep_dataplane::ServiceView;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -56,10 +56,12 @@ pub(crate) fn answers(view: &ServiceView) -> BTreeMap<u16, Answer> {
         let Some(port) = service.health_check_port else { continue };
         let endpoints = service.ports.iter().flat_map(|p| &p.endpoints);
         let local: BTreeSet<IpAddr> = endpoints.filter(|e| e.local && e.ready).map(|e| e.addr).collect();
+        // An endpoint of a Service of both families has an address of each.
+        let v4 = local.iter().filter(|ip| ip.is_ipv4()).count();
         answers.entry(port).or_insert_with(|| Answer {
             namespace: service.namespace.clone(),
             name: service.name.clone(),
-            local_endpoints: local.len(),
+            local_endpoints: v4.max(local.len() - v4),
         });
     }
     answers
@@ -89,7 +91,7 @@ impl HealthChecks {
                 *shown.lock() = answer;
                 continue;
             }
-            match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
+            match TcpListener::bind((crate::host::any(), port)).await {
                 Ok(listener) => {
                     let shown = Arc::new(Mutex::new(answer));
                     let task = tokio::spawn(serve(listener, shown.clone()));
@@ -130,6 +132,7 @@ async fn serve(listener: TcpListener, answer: Arc<Mutex<Answer>>) {
 mod tests {
     use super::*;
     use skep_dataplane::{Endpoint, PortSpec, Protocol, ServiceSpec};
+    use std::net::Ipv4Addr;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn view(port: u16, local: &[(u8, bool)]) -> ServiceView {
@@ -161,6 +164,10 @@ mod tests {
         let count = |local| answers(&view(32_001, local))[&32_001].local_endpoints;
         assert_eq!(count(&[(1, true), (2, true), (3, false)]), 2);
         assert_eq!(count(&[]), 0);
+        let mut both = view(32_001, &[(1, true), (2, true)]);
+        let second = Endpoint::ready("fd00::1".parse().unwrap(), 80, true);
+        both.services[0].ports[0].endpoints.push(second);
+        assert_eq!(answers(&both)[&32_001].local_endpoints, 2);
     }
 
     async fn ask(port: u16) -> Option<String> {

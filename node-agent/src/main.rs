@@ -5,6 +5,7 @@ mod board;
 mod connections;
 mod flags;
 mod health_checks;
+mod host;
 mod node_report;
 mod plane;
 mod proxy_health;
@@ -31,12 +32,11 @@ use skep_pods::core::garbage::Policy;
 use skep_pods::core::sandbox::Node;
 use skep_pods::cri::Runtime;
 use skep_pods::manager::Pods;
-use skep_pods::network::{Config as NetworkConfig, Network, ipam::Range};
+use skep_pods::network::{Config as NetworkConfig, Network, ipam::Ranges, veth::Sources};
 use skep_pods::node::{Facts, NodeObject};
 use skep_pods::server::{self, Server};
 use skep_pods::volumes::Volumes;
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,29 +95,25 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     if cgroup != "/" {
         cgroups.ensure(&cgroup, None).context("the node's cgroup")?;
     }
-    // Packets between pods and the world outside pass through this host.
-    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")?;
 
     let config = Config::from_file(&flags.kubeconfig).context("--kubeconfig")?;
     let client: Arc<dyn Client> = Arc::new(HttpClient::new(&config, "skep-agent").context("API client")?);
     let uplink = flags.uplink.clone().or_else(default_uplink);
-    let node_v4 = match flags.node_ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    };
+    let (pod_ranges, service_ranges) = (flags.cluster_cidr, flags.service_cluster_ip_range);
+    host::forward(pod_ranges.v6.is_some(), uplink.as_deref())?;
     let plane_config = PlaneConfig {
         cluster: flags.cluster_name.clone(),
         node: flags.node_name.clone(),
         bpffs: flags.bpffs.clone(),
         cgroup_root,
         object: flags.bpf_object.clone(),
-        cluster_cidr: flags.cluster_cidr.parse()?,
-        service_cidr: flags.service_cluster_ip_range.parse()?,
-        cluster_cidr6: None,
-        service_cidr6: None,
+        cluster_cidr: pod_ranges.v4,
+        service_cidr: service_ranges.v4,
+        cluster_cidr6: pod_ranges.v6,
+        service_cidr6: service_ranges.v6,
         uplink: uplink.clone(),
-        node_addr: node_v4,
-        node_addr6: None,
+        node_addr: Some(flags.node_ip.v4),
+        node_addr6: flags.node_ip.v6,
         tc: TcMode::Probe,
     };
     let dataplane = tokio::task::spawn_blocking(move || Dataplane::open(plane_config)).await?;
@@ -130,7 +126,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
             socket: flags.cni_socket.clone(),
             conf_dir: flags.cni_conf_dir.clone(),
             bin_dir: flags.cni_bin_dir.clone(),
-            node_ip: node_v4,
+            node: Sources { v4: Some(flags.node_ip.v4), v6: flags.node_ip.v6 },
             uplink,
         },
         Arc::new(plane.clone()),
@@ -149,7 +145,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let (memory, cores) = skep_pods::node::capacity();
     let node = Arc::new(Node {
         name: flags.node_name.clone(),
-        ips: vec![flags.node_ip.to_string()],
+        ips: flags.node_ip.shown(),
         log_dir: flags.data_dir.join("logs"),
         data_dir: flags.data_dir.clone(),
         memory,
@@ -163,7 +159,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let rt = Runtime::new(&flags.container_runtime_endpoint)?;
     let api = Api::new(client.clone(), &flags.node_name);
 
-    let listener = TcpListener::bind(("0.0.0.0", flags.port)).await.context("--port")?;
+    let listener = TcpListener::bind((host::any(), flags.port)).await.context("--port")?;
     let tls = server::tls(&flags.tls_cert_file, &flags.tls_private_key_file, &flags.client_ca_file)?;
     let health = TcpListener::bind(("127.0.0.1", flags.healthz_port)).await.context("--healthz-port")?;
     tokio::spawn(server::health(health));
@@ -198,7 +194,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     };
-    let pod_addresses = routes::Net::parse(&flags.cluster_cidr).context("--cluster-cidr")?;
+    let nets = [
+        routes::Net::of(pod_ranges.v4.addr.into(), pod_ranges.v4.prefix),
+        pod_ranges.v6.and_then(|range| routes::Net::of(range.addr.into(), range.prefix)),
+    ];
+    let pod_addresses = nets.into_iter().flatten().collect();
     tokio::spawn(follow_range(network.clone(), nodes.clone(), flags.node_name.clone()));
     tokio::spawn(routes::follow(nodes.clone(), flags.node_name.clone(), pod_addresses, board.clone()));
     tokio::spawn(object.clone().keep_lease());
@@ -260,13 +260,11 @@ async fn follow_range(network: Network, nodes: Informer, name: String) {
         .and_then(|p| p.parent().map(|d| d.join("skep-cni")))
         .unwrap_or_else(|| Path::new("skep-cni").to_path_buf());
     loop {
-        let range =
-            nodes.get("", &name).and_then(|o| o.value()["spec"]["podCIDR"].as_str().and_then(Range::parse));
-        if let Some(range) = range {
-            network.set_range(range).await;
+        if let Some(ranges) = nodes.get("", &name).and_then(|node| pod_ranges(&node.value())) {
+            network.set_ranges(ranges).await;
             match network.install(&plugin) {
                 Ok(()) => {
-                    tracing::info!(?range, "pod network ready");
+                    tracing::info!(?ranges, "pod network ready");
                     return;
                 }
                 Err(error) => {
@@ -280,6 +278,13 @@ async fn follow_range(network: Network, nodes: Informer, name: String) {
             return;
         }
     }
+}
+
+/// The ranges of a Node object.
+fn pod_ranges(node: &serde_json::Value) -> Option<Ranges> {
+    let spec = &node["spec"];
+    let listed = spec["podCIDRs"].as_array().into_iter().flatten().filter_map(|range| range.as_str());
+    Ranges::of(listed).or_else(|| Ranges::of(spec["podCIDR"].as_str()))
 }
 
 /// Gives addresses back that no sandbox holds, now and every minute.

@@ -15,7 +15,7 @@ use skep_client::{
     Client, Collection, DeleteOptions, Informer, ListOptions, ObjectList, Patch, Target, WatchEvent,
     WatchOptions, WatchStream, WriteOptions,
 };
-use skep_pods::network::{Attachment, Config, Dataplane, Network, ipam::Range};
+use skep_pods::network::{Attachment, Config, Dataplane, Network, ipam::Ranges, veth::Sources};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -249,11 +249,11 @@ async fn main() {
         socket: socket.into(),
         conf_dir: conf.into(),
         bin_dir: bin.into(),
-        node_ip: None,
+        node: Sources::default(),
         uplink: None,
     };
     let network = Network::open(config, Arc::new(NoPrograms)).expect("network");
-    network.set_range(Range::parse("10.231.0.0/24").expect("range")).await;
+    network.set_ranges(Ranges::of(["10.231.0.0/24"]).expect("range")).await;
     network.install(plugin.as_ref()).expect("plugin");
     network.adopt().await;
     tokio::spawn(network.clone().serve());

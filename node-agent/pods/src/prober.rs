@@ -121,6 +121,7 @@ fn url(h: Handler<'_>, c: &Container, ip: &str) -> String {
     let Handler::Http(a) = h else { return String::new() };
     let scheme = a.scheme.as_deref().unwrap_or("HTTP").to_ascii_lowercase();
     let host = a.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(ip);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     format!("{scheme}://{host}:{}{}", port(&a.port, c).unwrap_or(0), path(a))
 }
 

@@ -9,7 +9,7 @@ use netlink_packet_route::route::{
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The routing protocol number of our routes: no other program uses it, and we touch no route that has another.
 const OURS: RouteProtocol = RouteProtocol::Other(83);
@@ -44,7 +44,7 @@ impl std::fmt::Display for Error {
 ///
 /// # Errors
 /// When the kernel cannot be read; or the first change that it refuses, after all others were made.
-pub(super) async fn reconcile(own: &str, nodes: &[NodeView], cluster: Net) -> Result<Wanted, Error> {
+pub(super) async fn reconcile(own: &str, nodes: &[NodeView], cluster: &[Net]) -> Result<Wanted, Error> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
     tokio::spawn(connection);
     let wanted = wanted(own, nodes, &locals(&handle).await.map_err(Error::Read)?, cluster);
@@ -60,7 +60,7 @@ pub(super) async fn reconcile(own: &str, nodes: &[NodeView], cluster: Net) -> Re
     first.map(|()| wanted)
 }
 
-/// IPv4 addresses of all interfaces.
+/// Addresses of all interfaces.
 async fn locals(handle: &Handle) -> Result<Vec<Local>, rtnetlink::Error> {
     let mut all = handle.address().get().execute();
     let mut found = Vec::new();
@@ -69,34 +69,44 @@ async fn locals(handle: &Handle) -> Result<Vec<Local>, rtnetlink::Error> {
         let ip = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
         let local = ip(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
         let address = ip(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
-        if let Some(IpAddr::V4(ip)) = local.or(address) {
+        if let Some(ip) = local.or(address) {
             found.push(Local { link: message.header.index, ip, prefix: message.header.prefix_len });
         }
     }
     Ok(found)
 }
 
-/// Our routes to pods of this cluster in the main table. (Agents of other clusters may share the namespace.)
-async fn present(handle: &Handle, cluster: Net) -> Result<BTreeMap<Net, Option<Way>>, rtnetlink::Error> {
-    let mut query = RouteMessage::default();
-    query.header.address_family = AddressFamily::Inet;
-    let mut all = handle.route().get(query).execute();
+/// Our routes to pods of this cluster in the main tables. (Agents of other clusters may share the namespace.)
+async fn present(handle: &Handle, cluster: &[Net]) -> Result<BTreeMap<Net, Option<Way>>, rtnetlink::Error> {
     let mut found = BTreeMap::new();
-    while let Some(route) = all.try_next().await? {
-        let header = &route.header;
-        if header.protocol == OURS
-            && header.table == RouteHeader::RT_TABLE_MAIN
-            && let Some(net) = destination(&route).filter(|net| cluster.covers(net))
-        {
-            found.insert(net, way(&route));
+    for v6 in cluster.iter().map(|net| net.first().is_ipv6()) {
+        let mut query = RouteMessage::default();
+        query.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let mut all = handle.route().get(query).execute();
+        while let Some(route) = all.try_next().await? {
+            let header = &route.header;
+            if header.protocol == OURS
+                && header.table == RouteHeader::RT_TABLE_MAIN
+                && let Some(net) = destination(&route).filter(|net| cluster.iter().any(|all| all.covers(net)))
+            {
+                found.insert(net, way(&route));
+            }
         }
     }
     Ok(found)
 }
 
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}
+
 fn destination(route: &RouteMessage) -> Option<Net> {
     let to = route.attributes.iter().find_map(|a| match a {
-        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(*ip),
+        RouteAttribute::Destination(address) => ip_of(address),
         _ => None,
     });
     Net::of(to?, route.header.destination_prefix_length)
@@ -109,7 +119,7 @@ fn way(route: &RouteMessage) -> Option<Way> {
     let (mut gateway, mut link) = (None, None);
     for attribute in &route.attributes {
         match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => gateway = Some(*ip),
+            RouteAttribute::Gateway(address) => gateway = ip_of(address),
             RouteAttribute::Oif(index) => link = Some(*index),
             _ => {}
         }
@@ -118,21 +128,47 @@ fn way(route: &RouteMessage) -> Option<Way> {
 }
 
 async fn make(handle: &Handle, change: Change) -> Result<(), rtnetlink::Error> {
-    let to = |net: Net| {
-        RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(net.first(), net.prefix()).protocol(OURS)
-    };
-    let along = |net: Net, way: Way| match way {
-        Way::Nowhere => to(net).kind(RouteType::Unreachable).build(),
-        Way::Node { gateway, link } => to(net).gateway(gateway).output_interface(link).build(),
-    };
     match change {
-        Change::Add(net, way) => handle.route().add(along(net, way)).execute().await,
-        Change::Replace(net, way) => handle.route().add(along(net, way)).replace().execute().await,
-        // Of any type and any scope, but of our protocol.
-        Change::Remove(net) => {
-            let mut gone = to(net).scope(RouteScope::NoWhere).build();
-            gone.header.kind = RouteType::Unspec;
-            handle.route().del(gone).execute().await
+        Change::Add(net, way) => handle.route().add(route(net, Some(way))).execute().await,
+        Change::Replace(net, way) => handle.route().add(route(net, Some(way))).replace().execute().await,
+        Change::Remove(net) => handle.route().del(gone(net)).execute().await,
+    }
+}
+
+/// Our route to a network, along a way.
+fn route(net: Net, way: Option<Way>) -> RouteMessage {
+    match net.first() {
+        IpAddr::V4(first) => {
+            let to = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(first, net.prefix());
+            match way {
+                Some(Way::Node { gateway: IpAddr::V4(gateway), link }) => {
+                    to.gateway(gateway).output_interface(link)
+                }
+                Some(_) => to.kind(RouteType::Unreachable),
+                None => to,
+            }
+            .protocol(OURS)
+            .build()
+        }
+        IpAddr::V6(first) => {
+            let to = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(first, net.prefix());
+            match way {
+                Some(Way::Node { gateway: IpAddr::V6(gateway), link }) => {
+                    to.gateway(gateway).output_interface(link)
+                }
+                Some(_) => to.kind(RouteType::Unreachable),
+                None => to,
+            }
+            .protocol(OURS)
+            .build()
         }
     }
+}
+
+/// What names a route of ours to a network, of any type and any scope.
+fn gone(net: Net) -> RouteMessage {
+    let mut gone = route(net, None);
+    gone.header.scope = RouteScope::NoWhere;
+    gone.header.kind = RouteType::Unspec;
+    gone
 }

@@ -18,14 +18,14 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// Wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Keeps the routes of node `own` until the informer ends. Pods have addresses in `cluster`.
-pub(crate) async fn follow(nodes: Informer, own: String, cluster: Net, board: Board) {
+/// Keeps the routes of node `own` until the informer ends. Pods have addresses in `cluster`, a network a family.
+pub(crate) async fn follow(nodes: Informer, own: String, cluster: Vec<Net>, board: Board) {
     let mut changes = nodes.subscribe();
     nodes.synced().await;
     let mut apart = Default::default();
     loop {
         let views: Vec<NodeView> = nodes.list().iter().map(|node| NodeView::of(&node.value())).collect();
-        let pause = match kernel::reconcile(&own, &views, cluster).await {
+        let pause = match kernel::reconcile(&own, &views, &cluster).await {
             Ok(wanted) => {
                 if wanted.apart != apart {
                     for (node, why) in &wanted.apart {

@@ -5,30 +5,35 @@
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An IPv4 network: its first address and the length of its prefix.
+/// A network: its family, its first address and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Net {
-    base: u32,
+    v6: bool,
+    base: u128,
     prefix: u8,
 }
 
 impl Net {
-    /// The network of this prefix length that an address is in; `None` beyond 32.
-    pub(crate) fn of(ip: Ipv4Addr, prefix: u8) -> Option<Self> {
-        (prefix <= 32).then(|| Self { base: u32::from(ip) & mask(prefix), prefix })
+    /// The network of this prefix length that an address is in; `None` beyond 32, or 128 for IPv6.
+    pub(crate) fn of(ip: IpAddr, prefix: u8) -> Option<Self> {
+        let width = width(ip);
+        (prefix <= width).then(|| Self { v6: ip.is_ipv6(), base: number(ip) & mask(width, prefix), prefix })
     }
 
-    /// Reads `a.b.c.d/n`.
+    /// Reads `a.b.c.d/n` or `a:b::/n`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (ip, prefix) = text.split_once('/')?;
         Self::of(ip.parse().ok()?, prefix.parse().ok()?)
     }
 
     /// Its first address.
-    pub(crate) fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base)
+    pub(crate) fn first(&self) -> IpAddr {
+        match u32::try_from(self.base) {
+            Ok(base) if !self.v6 => Ipv4Addr::from(base).into(),
+            _ => Ipv6Addr::from(self.base).into(),
+        }
     }
 
     /// Length of its prefix.
@@ -36,8 +41,8 @@ impl Net {
         self.prefix
     }
 
-    fn holds(&self, ip: Ipv4Addr) -> bool {
-        u32::from(ip) & mask(self.prefix) == self.base
+    fn holds(&self, ip: IpAddr) -> bool {
+        ip.is_ipv6() == self.v6 && number(ip) & mask(width(ip), self.prefix) == self.base
     }
 
     /// Whether all of `other` lies in it.
@@ -46,15 +51,27 @@ impl Net {
     }
 }
 
-fn mask(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+fn width(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u32::from(ip).into(),
+        IpAddr::V6(ip) => ip.into(),
+    }
+}
+
+/// The bits of a prefix among `width`.
+fn mask(width: u8, prefix: u8) -> u128 {
+    u128::MAX.checked_shl(u32::from(width - prefix)).unwrap_or(0)
 }
 
 /// What is read of a Node object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeView {
     name: String,
-    ip: Option<Ipv4Addr>,
+    ips: Vec<IpAddr>,
     pods: Vec<Net>,
 }
 
@@ -72,8 +89,8 @@ impl NodeView {
         }
         let addresses = object["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
         let internal = addresses.iter().filter(|address| address["type"] == "InternalIP");
-        let ip = internal.filter_map(|address| address["address"].as_str()?.parse().ok()).next();
-        Self { name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(), ip, pods }
+        let ips = internal.filter_map(|address| address["address"].as_str()?.parse().ok()).collect();
+        Self { name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(), ips, pods }
     }
 }
 
@@ -83,7 +100,7 @@ pub(crate) struct Local {
     /// Index of the interface.
     pub(crate) link: u32,
     /// The address.
-    pub(crate) ip: Ipv4Addr,
+    pub(crate) ip: IpAddr,
     /// Prefix length of its network.
     pub(crate) prefix: u8,
 }
@@ -96,7 +113,7 @@ pub(crate) enum Way {
     /// To another node on a network that both are in.
     Node {
         /// The other node's address.
-        gateway: Ipv4Addr,
+        gateway: IpAddr,
         /// Index of the interface.
         link: u32,
     },
@@ -111,20 +128,19 @@ pub(crate) struct Wanted {
     pub(crate) apart: BTreeMap<String, &'static str>,
 }
 
-/// The routes that the node `own` wants. Destinations outside `cluster` are nobody's pods and get none; where two nodes
-/// name the same addresses, they are the node's own, or else those of the first by name.
-pub(crate) fn wanted(own: &str, nodes: &[NodeView], locals: &[Local], cluster: Net) -> Wanted {
+/// The routes that the node `own` wants. Destinations outside `cluster` (a network a family) are nobody's pods and get none;
+/// where two nodes name the same addresses, they are the node's own, or else those of the first by name.
+pub(crate) fn wanted(own: &str, nodes: &[NodeView], locals: &[Local], cluster: &[Net]) -> Wanted {
     let mut out = Wanted::default();
     let mut sorted: Vec<&NodeView> = nodes.iter().collect();
     sorted.sort_by_key(|node| (node.name != own, node.name.as_str()));
     for node in sorted {
-        let way = if node.name == own { Ok(Way::Nowhere) } else { way_to(node.ip, locals) };
-        for &net in node.pods.iter().filter(|net| cluster.covers(net)) {
+        for &net in node.pods.iter().filter(|net| cluster.iter().any(|all| all.covers(net))) {
             if out.routes.keys().any(|taken| taken.covers(&net) || net.covers(taken)) {
                 out.apart.insert(node.name.clone(), "another node has the same pod addresses");
                 continue;
             }
-            match way {
+            match if node.name == own { Ok(Way::Nowhere) } else { way_to(node, net, locals) } {
                 Ok(way) => drop(out.routes.insert(net, way)),
                 Err(why) => drop(out.apart.insert(node.name.clone(), why)),
             }
@@ -133,8 +149,13 @@ pub(crate) fn wanted(own: &str, nodes: &[NodeView], locals: &[Local], cluster: N
     out
 }
 
-fn way_to(ip: Option<Ipv4Addr>, locals: &[Local]) -> Result<Way, &'static str> {
-    let gateway = ip.ok_or("it has no internal IPv4 address")?;
+/// The way to a node's pods in `net`: by way of the node's first address of that family.
+fn way_to(node: &NodeView, net: Net, locals: &[Local]) -> Result<Way, &'static str> {
+    let gateway = node.ips.iter().copied().find(|ip| ip.is_ipv6() == net.v6).ok_or(if net.v6 {
+        "it has no internal IPv6 address"
+    } else {
+        "it has no internal IPv4 address"
+    })?;
     if locals.iter().any(|local| local.ip == gateway) {
         return Err("its address is one of this node's own");
     }
@@ -182,7 +203,7 @@ mod tests {
     fn node(name: &str, ip: &str, pods: &str) -> NodeView {
         NodeView::of(&json!({
             "metadata": {"name": name},
-            "spec": {"podCIDR": pods, "podCIDRs": [pods, "fd00::/64"]},
+            "spec": {"podCIDR": pods, "podCIDRs": [pods, "fd09::/64"]},
             "status": {"addresses": [
                 {"type": "Hostname", "address": name},
                 {"type": "InternalIP", "address": "fd01::1"},
@@ -198,6 +219,7 @@ mod tests {
         vec![
             local(1, "127.0.0.1", 8),
             local(2, "10.0.0.1", 24),
+            local(2, "fd00:9::1", 64),
             local(3, "172.16.0.1", 12),
             local(4, "172.16.5.1", 24),
             local(5, "10.244.9.9", 32),
@@ -209,7 +231,7 @@ mod tests {
     }
 
     fn plan(nodes: &[NodeView]) -> Wanted {
-        wanted("a", nodes, &here(), net("10.244.0.0/16"))
+        wanted("a", nodes, &here(), &[net("10.244.0.0/16"), net("fd00:10:244::/56")])
     }
 
     #[test]
@@ -218,7 +240,11 @@ mod tests {
         assert!(net("0.0.0.0/0").covers(&net("10.0.0.0/8")) && net("10.0.0.0/8").covers(&net("10.0.0.0/8")));
         assert!(!net("10.244.1.0/24").covers(&net("10.244.0.0/16")));
         assert!(!net("10.244.1.0/24").covers(&net("10.244.2.0/25")));
-        for bad in ["", "10.0.0.0", "10.0.0.0/33", "fd00::/8", "10.0.0/8", "10.0.0.0/-1"] {
+        assert_eq!(net("fd00:1:2:3::9/56"), net("fd00:1:2::/56"));
+        assert_eq!(net("fd00:1:2:3::9/56").first().to_string(), "fd00:1:2::");
+        assert!(net("::/0").covers(&net("fd00::/64")) && net("fd00::9/128").covers(&net("fd00::9/128")));
+        assert!(!net("::/0").covers(&net("10.0.0.0/8")) && !net("0.0.0.0/0").covers(&net("::/96")));
+        for bad in ["", "10.0.0.0", "10.0.0.0/33", "fd00::/129", "fd00::", "10.0.0/8", "10.0.0.0/-1"] {
             assert_eq!(Net::parse(bad), None, "{bad}");
         }
     }
@@ -239,6 +265,32 @@ mod tests {
             (net("10.244.4.0/24"), through("172.17.0.4", 3)),
         ]);
         assert_eq!(found, Wanted { routes: expected, apart: BTreeMap::new() });
+    }
+
+    #[test]
+    fn pods_of_both_families_are_reached_by_addresses_of_theirs() {
+        let dual = |name: &str, ips: &[&str], pods: &[&str]| {
+            let addresses = ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip}));
+            NodeView::of(&json!({
+                "metadata": {"name": name}, "spec": {"podCIDR": pods[0], "podCIDRs": pods},
+                "status": {"addresses": addresses.collect::<Vec<_>>()},
+            }))
+        };
+        let nodes = [
+            dual("a", &["10.0.0.1", "fd00:9::1"], &["10.244.1.0/24", "fd00:10:244:1::/64"]),
+            dual("b", &["10.0.0.2", "fd00:9::2"], &["10.244.2.0/24", "fd00:10:244:2::/64"]),
+            dual("c", &["10.0.0.3"], &["10.244.3.0/24", "fd00:10:244:3::/64"]),
+        ];
+        let found = plan(&nodes);
+        let expected = BTreeMap::from([
+            (net("10.244.1.0/24"), Way::Nowhere),
+            (net("10.244.2.0/24"), through("10.0.0.2", 2)),
+            (net("10.244.3.0/24"), through("10.0.0.3", 2)),
+            (net("fd00:10:244:1::/64"), Way::Nowhere),
+            (net("fd00:10:244:2::/64"), through("fd00:9::2", 2)),
+        ]);
+        let apart = BTreeMap::from([("c".to_owned(), "it has no internal IPv6 address")]);
+        assert_eq!(found, Wanted { routes: expected, apart });
     }
 
     #[test]

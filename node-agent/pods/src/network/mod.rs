@@ -4,7 +4,7 @@ pub mod ipam;
 pub mod netns;
 pub mod veth;
 
-use ipam::{Ipam, Range, Record, valid_id};
+use ipam::{Ipam, Ranges, Record, valid_id};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -50,8 +50,8 @@ pub struct Config {
     pub conf_dir: PathBuf,
     /// Where it looks for network plugins.
     pub bin_dir: PathBuf,
-    /// Address of the node, as source towards pods.
-    pub node_ip: Option<Ipv4Addr>,
+    /// Addresses of the node, as sources towards pods.
+    pub node: veth::Sources,
     /// Interface whose MTU pods take.
     pub uplink: Option<String>,
 }
@@ -91,9 +91,10 @@ impl Network {
         Ok(Self { config: Arc::new(config), ipam: Arc::new(Mutex::new(ipam)), dataplane })
     }
 
-    /// Says from which range pods get addresses.
-    pub async fn set_range(&self, range: Range) {
-        self.ipam.lock().await.set_range(range);
+    /// Says from which ranges pods get addresses. Of IPv6 they get none from a kernel that has none.
+    pub async fn set_ranges(&self, ranges: Ranges) {
+        let ranges = if veth::has_ipv6() { ranges } else { ranges.without_ipv6() };
+        self.ipam.lock().await.set_ranges(ranges);
     }
 
     /// Tells the dataplane of every wire that is there.
@@ -198,7 +199,7 @@ impl Network {
         let id = text("containerId");
         match text("command") {
             "STATUS" => {
-                if self.ipam.lock().await.range().is_some() {
+                if self.ipam.lock().await.ranges().is_some() {
                     json!({"ok": null})
                 } else {
                     failure(50, "the node has no pod range yet", "")
@@ -245,6 +246,7 @@ impl Network {
             host_ifname: host_name(&sandbox),
             sandbox,
             ip: Ipv4Addr::UNSPECIFIED,
+            ip6: None,
             ifname,
             netns: PathBuf::from(text("netns")),
             uid: arg("K8S_POD_UID"),
@@ -253,19 +255,9 @@ impl Network {
             since: jiff::Timestamp::now().as_second(),
         };
         let given = self.ipam.lock().await.give(wanted)?;
-        let wire = veth::lay(&given, self.config.node_ip, self.config.uplink.as_deref()).await?;
+        let wire = veth::lay(&given, self.config.node, self.config.uplink.as_deref()).await?;
         self.dataplane.attach(&attachment(&given, wire.host_index)).map_err(io::Error::other)?;
-        let hex = |m: &[u8]| m.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":");
-        Ok(json!({
-            "cniVersion": r["config"]["cniVersion"].as_str().unwrap_or("1.0.0"),
-            "interfaces": [
-                {"name": given.host_ifname, "mac": hex(&wire.host_mac)},
-                {"name": given.ifname, "mac": hex(&wire.pod_mac), "sandbox": given.netns},
-            ],
-            "ips": [{"interface": 1, "address": format!("{}/32", given.ip), "gateway": veth::GATEWAY.to_string()}],
-            "routes": [{"dst": "0.0.0.0/0", "gw": veth::GATEWAY.to_string()}],
-            "dns": {},
-        }))
+        Ok(result(&given, &wire, r["config"]["cniVersion"].as_str().unwrap_or("1.0.0")))
     }
 
     async fn remove(&self, sandbox: &str) -> io::Result<()> {
@@ -298,11 +290,38 @@ fn spool(data_dir: &Path) -> PathBuf {
 fn attachment(r: &Record, ifindex: u32) -> Attachment {
     Attachment {
         ifindex,
-        addresses: vec![IpAddr::V4(r.ip)],
+        addresses: r.addresses().collect(),
         uid: r.uid.clone(),
         namespace: r.namespace.clone(),
         name: r.name.clone(),
     }
+}
+
+/// What an addition came to, as the CNI specification has it (1.1, "Success").
+fn result(given: &Record, wire: &veth::Wire, version: &str) -> Value {
+    let hex = |m: &[u8]| m.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":");
+    let way = |ip: IpAddr| match ip {
+        IpAddr::V4(_) => (32, "0.0.0.0/0", veth::GATEWAY.to_string()),
+        IpAddr::V6(_) => (128, "::/0", veth::GATEWAY6.to_string()),
+    };
+    let address = |ip: IpAddr| {
+        let (bits, _, gateway) = way(ip);
+        json!({"interface": 1, "address": format!("{ip}/{bits}"), "gateway": gateway})
+    };
+    let route = |ip: IpAddr| {
+        let (_, all, gateway) = way(ip);
+        json!({"dst": all, "gw": gateway})
+    };
+    json!({
+        "cniVersion": version,
+        "interfaces": [
+            {"name": given.host_ifname, "mac": hex(&wire.host_mac)},
+            {"name": given.ifname, "mac": hex(&wire.pod_mac), "sandbox": given.netns},
+        ],
+        "ips": given.addresses().map(address).collect::<Vec<_>>(),
+        "routes": given.addresses().map(route).collect::<Vec<_>>(),
+        "dns": {},
+    })
 }
 
 fn failure(code: u32, msg: &str, details: &str) -> Value {
@@ -328,4 +347,40 @@ fn replace(at: &Path, data: &[u8], mode: u32) -> io::Result<()> {
     std::fs::write(&tmp, data)?;
     std::fs::set_permissions(&tmp, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(&tmp, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_names_every_address_with_its_way_out() {
+        let given = Record {
+            format: 1,
+            sandbox: "s".into(),
+            ip: Ipv4Addr::new(10, 244, 0, 5),
+            ip6: Some("fd00:10:244::5".parse().unwrap()),
+            ifname: "eth0".into(),
+            host_ifname: "skep1".into(),
+            netns: "/run/netns/x".into(),
+            uid: "u".into(),
+            namespace: "n".into(),
+            name: "p".into(),
+            since: 1,
+        };
+        let wire = veth::Wire { host_index: 7, host_mac: vec![2, 0xfe], pod_mac: vec![2, 1] };
+        let both = result(&given, &wire, "1.0.0");
+        assert_eq!(
+            both["ips"],
+            json!([
+                {"interface": 1, "address": "10.244.0.5/32", "gateway": "169.254.1.1"},
+                {"interface": 1, "address": "fd00:10:244::5/128", "gateway": "fe80::1"},
+            ])
+        );
+        let routes = json!([{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}, {"dst": "::/0", "gw": "fe80::1"}]);
+        assert_eq!(both["routes"], routes);
+        let one = result(&Record { ip6: None, ..given.clone() }, &wire, "1.0.0");
+        assert_eq!((one["ips"].as_array().unwrap().len(), one["routes"].as_array().unwrap().len()), (1, 1));
+        assert_eq!(attachment(&given, 7).addresses.len(), 2);
+    }
 }
