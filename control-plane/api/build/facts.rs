@@ -17,6 +17,10 @@ pub(crate) struct Fact {
     pub(crate) pointer: bool,
     pub(crate) optional: bool,
     pub(crate) required: bool,
+    /// The name of its type in Go, where it has one of its own.
+    pub(crate) go: Option<String>,
+    /// The embedded structure that it is of in Go.
+    pub(crate) inline: Option<String>,
     /// As the published schema shows it.
     pub(crate) shown: Option<String>,
     /// As defaulting fills it in.
@@ -28,7 +32,10 @@ pub(crate) struct Facts(pub(crate) BTreeMap<String, Fact>);
 impl Facts {
     pub(crate) fn read(dir: &Path) -> Result<Self, Box<dyn Error>> {
         let mut rows: BTreeMap<String, Fact> = BTreeMap::new();
-        for row in lines(&std::fs::read_to_string(dir.join("fields.txt"))?) {
+        let texts = ["fields.txt", "go.txt"].map(|name| std::fs::read_to_string(dir.join(name)));
+        let [fields, go] = texts;
+        let (fields, go) = (fields?, go?);
+        for row in lines(&fields).chain(lines(&go)) {
             let mut words = row.split(' ');
             let name = words.next().unwrap_or_default();
             let fact = rows.entry(name.to_owned()).or_default();
@@ -44,8 +51,10 @@ impl Facts {
                     ("pointer", "") => fact.pointer = true,
                     ("optional", "") => fact.optional = true,
                     ("required", "") => fact.required = true,
+                    ("go", v) => fact.go = Some(v.to_owned()),
+                    ("inline", v) => fact.inline = Some(v.to_owned()),
                     ("default", v) => fact.shown = Some(v.to_owned()),
-                    _ => return Err(format!("facts/fields.txt: {word:?} of {name} is no fact").into()),
+                    _ => return Err(format!("facts: {word:?} of {name} is no fact").into()),
                 }
             }
         }

@@ -123,10 +123,13 @@ impl<'a> Writer<'a> {
             let replace = fact.patch.iter().any(|p| p == "replace");
             writeln!(
                 code,
-                "        fd({field:?}, {doc}, {node}, {required}, {}, {default:?}, {zero:?}, {}, ({merge}, {:?}, {retain}, {replace})),",
+                "        fd({field:?}, {doc}, {node}, {required}, {}, {default:?}, {zero:?}, {}, ({merge}, {:?}, {retain}, {replace}), {:?}, {:?}, {}),",
                 fact.value,
                 fact.shown.is_some() && fact.shown == default,
-                fact.merge_key
+                fact.merge_key,
+                fact.go,
+                fact.inline,
+                schema.get("$ref").is_some() && fact.map.as_deref() == Some("granular")
             )?;
             used.insert(row);
         }

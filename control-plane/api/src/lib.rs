@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod custom;
+pub mod expressions;
 pub mod field;
 pub mod kinds;
 pub mod meta;

@@ -1,6 +1,7 @@
 //! A row of the resource table: one kind with its names, scope, schema and behaviour.
 
 use crate::custom::Scale;
+use crate::expressions::Expression;
 use crate::field::FieldError;
 use crate::patch::PatchType;
 use crate::schema::{self, Checked, FieldValidation, Schema, Schemas};
@@ -206,6 +207,11 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Errors of a change through `status`.
     fn validate_status_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Expressions that must have a meaning for the object to be written; `old` is the object that it replaces.
+    fn expressions(&self, _new: &Value, _old: Option<&Value>) -> Vec<Expression> {
         Vec::new()
     }
 
@@ -468,13 +474,17 @@ impl Resource {
 
     /// Whether finalizers of its objects must be Kubernetes' own or qualified by a domain.
     pub fn qualifies_finalizers(&self) -> bool {
-        const GENERIC: [&str; 4] = [
+        const GENERIC: [&str; 6] = [
             "admissionregistration.k8s.io",
             "apiextensions.k8s.io",
             "apiregistration.k8s.io",
             "coordination.k8s.io",
+            "node.k8s.io",
+            "policy",
         ];
-        self.built_in_schema().is_some() && !GENERIC.contains(&&*self.gvk.group)
+        // Events of the first version are looked at as they always were.
+        let old_event = self.gvk.group.is_empty() && self.gvk.kind == "Event";
+        self.built_in_schema().is_some() && !GENERIC.contains(&&*self.gvk.group) && !old_event
     }
 
     /// The name of the built-in type; none where the schema is one's own.

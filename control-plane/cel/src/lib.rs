@@ -4,7 +4,7 @@
 //! it can cost; [`Program::run`] evaluates it over JSON within a limit. Variables are declared by structural schemas
 //! ([`Decl::of`]) or left dynamic ([`Decl::any`]). Everything here only computes, in bounded time and memory.
 //!
-//! The authorizer library is not part of it.
+//! The authorizer library is not part of it: expressions of built-in kinds that name it are let through.
 
 mod ast;
 mod call;
@@ -12,6 +12,7 @@ mod check;
 mod cost;
 mod decl;
 mod eval;
+mod expressions;
 mod functions;
 mod lexer;
 mod macros;

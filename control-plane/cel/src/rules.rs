@@ -1,4 +1,5 @@
-//! Rules of custom resources (`x-kubernetes-validations`): what [`skep_api::custom::rules`] asks for.
+//! Rules of custom resources (`x-kubernetes-validations`) and expressions of built-in kinds: what
+//! [`skep_api::custom::rules`] asks for.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use skep_api::custom::rules::{
     PER_CALL,
 };
 use skep_api::custom::{Rule, Structural};
+use skep_api::expressions::Expression;
 
 use crate::decl::{Decl, Env, MAX_REQUEST_BYTES};
 use crate::program::{CompileError, Program};
@@ -28,6 +30,10 @@ impl Compiler for Rules {
             compile(rule, env, &decl)
         };
         Ok(rules.iter().map(compile).collect())
+    }
+
+    fn problem(&self, expression: &Expression) -> Option<String> {
+        crate::expressions::problem(expression)
     }
 }
 

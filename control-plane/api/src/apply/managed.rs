@@ -121,6 +121,11 @@ impl Managed {
         versions: &dyn Versions,
     ) -> Result<(), Wanted> {
         let changes = Changes::between(schema, (live, new), writer, self, versions)?;
+        // As upstream, which gives up all ownership where it cannot be told.
+        if changes.unkeyed {
+            self.0.clear();
+            return Ok(());
+        }
         self.take(&changes);
         let fields = changes.touched().difference(&UNOWNED);
         if !fields.is_empty() {

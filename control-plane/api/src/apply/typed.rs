@@ -12,6 +12,8 @@ pub(super) struct Comparison {
     pub(super) added: FieldSet,
     pub(super) modified: FieldSet,
     pub(super) removed: FieldSet,
+    /// Whether an item of a list has nothing that tells it from the others.
+    pub(super) unkeyed: bool,
 }
 
 /// How the parts of a value are owned.
@@ -30,7 +32,7 @@ pub(super) fn parts(kind: Kind<'_>) -> Parts<'_> {
     use crate::schema::Node;
     let Some(schema) = kind else { return Parts::None };
     match schema.node() {
-        Node::Struct(_) if schema.structure().is_some_and(|t| !t.atomic) => Parts::Fields,
+        Node::Struct(_) if !schema.atomic() => Parts::Fields,
         Node::Deduced => Parts::Fields,
         Node::Map(_, false) => Parts::Fields,
         Node::List(_, ListType::Atomic) => Parts::None,
@@ -166,6 +168,7 @@ fn walk(
         Parts::Items(list) if !whole => {
             let item = element(kind);
             let (Some(l), Some(r)) = (Index::of(list, item, left), Index::of(list, item, right)) else {
+                found.unkeyed = true;
                 return leaf(left, right, path, found);
             };
             let more = r.order.iter().filter(|identity| !l.items.contains_key(identity));
@@ -191,10 +194,13 @@ fn walk(
     }
 }
 
-/// The empty structure that Go sees where none is written, for fields that are no pointers.
+/// What Go sees where nothing is written: an empty structure for fields that are no pointers, null for what it always writes.
 pub(super) fn always_there(kind: Kind<'_>, field: &str) -> Option<&'static Value> {
     static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
     let (field, inner) = kind?.field(field)?;
+    if field.default.as_deref() == Some("null") {
+        return Some(&Value::Null);
+    }
     (field.zero.as_deref() == Some("{}") && inner.structure().is_some()).then_some(&*EMPTY)
 }
 
@@ -399,6 +405,11 @@ fn removed(kind: Kind<'_>, value: &Value, set: &FieldSet) -> Value {
     }
 }
 
+/// Whether values have no parts.
+fn scalar(schema: Schema<'_>) -> bool {
+    schema.structure().is_none() && schema.element().is_none()
+}
+
 /// An object of a kind with nothing set: the structures that are always there.
 pub(super) fn blank(schema: Schema<'_>) -> Value {
     let mut map = Map::new();
@@ -407,8 +418,8 @@ pub(super) fn blank(schema: Schema<'_>) -> Value {
         let zero = match zero {
             Some(Value::Object(_)) if schema.of(field).structure().is_some() => blank(schema.of(field)),
             Some(zero) => zero,
-            // Go writes it even where it is empty; but not a structure, which is a pointer then.
-            None if field.required && schema.of(field).structure().is_none() => Value::Null,
+            // Go writes it even where it is empty; but no structure, which is a pointer then, and lists where the facts say so.
+            None if field.required && scalar(schema.of(field)) => Value::Null,
             None if field.default.as_deref() == Some("null") => Value::Null,
             None => continue,
         };

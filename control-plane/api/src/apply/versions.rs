@@ -47,6 +47,8 @@ pub(super) struct Changes {
     /// In the version that is written: what has come or is different now, and what has gone.
     touched: FieldSet,
     gone: FieldSet,
+    /// Whether there are items in lists that nobody could own, since they lack their keys.
+    pub(super) unkeyed: bool,
     /// In the others; none for versions that are not served any more.
     others: BTreeMap<String, Option<(FieldSet, FieldSet)>>,
 }
@@ -69,7 +71,7 @@ impl Changes {
                 touched.forget(field);
                 gone.forget(field);
             }
-            (touched, gone)
+            (touched, gone, difference.unkeyed)
         };
         let mut others = BTreeMap::new();
         if let Some(live) = live {
@@ -79,9 +81,10 @@ impl Changes {
                     continue;
                 }
                 let there = match (versions.schema(version), versions.convert(live, version)?) {
-                    (Some(schema), Some(old)) => {
-                        versions.convert(new, version)?.map(|new| compared(schema, &old, &new))
-                    }
+                    (Some(schema), Some(old)) => versions.convert(new, version)?.map(|new| {
+                        let (touched, gone, _) = compared(schema, &old, &new);
+                        (touched, gone)
+                    }),
                     _ => None,
                 };
                 others.insert(version.clone(), there);
@@ -95,8 +98,8 @@ impl Changes {
                 &blank
             }
         };
-        let (touched, gone) = compared(schema, live, new);
-        Ok(Changes { touched, gone, others })
+        let (touched, gone, unkeyed) = compared(schema, live, new);
+        Ok(Changes { touched, gone, unkeyed, others })
     }
 
     /// What has come or is different, in the written version.

@@ -174,5 +174,8 @@ fn plain(name: &str, node: Node, default: Option<String>) -> Field {
         default: default.map(Str::from),
         zero: None,
         merge: Merge::default(),
+        go: None,
+        inline: None,
+        granular: false,
     }
 }

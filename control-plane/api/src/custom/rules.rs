@@ -5,6 +5,7 @@
 //! in [`super::evaluate`]; what a rule may cost when a CustomResourceDefinition is made, in `kinds::custom`.
 
 use super::structural::{Rule, Structural};
+use crate::expressions::Expression;
 use serde_json::Value;
 use std::fmt;
 
@@ -29,6 +30,12 @@ pub trait Compiler: Send + Sync + fmt::Debug {
     ///
     /// An error says why no types can be made of the node; the rules are not at fault then.
     fn compile(&self, node: &Structural, rules: &[Rule], root: bool) -> Result<Vec<Compiled>, String>;
+
+    /// Why an expression of a built-in kind has no meaning where it stands, in upstream's words; nothing where it has, or
+    /// where that cannot be told.
+    fn problem(&self, _expression: &Expression) -> Option<String> {
+        None
+    }
 }
 
 /// A rule as far as it could be compiled.

@@ -89,9 +89,11 @@ impl Strategy for ApiService {
         errors.optional_text(&group, |group| dns1123_subdomain(group, false));
         errors.text(&version, dns1035_label(version.text(), false));
         for (field, max) in [("groupPriorityMinimum", PRIORITY_MAX.0), ("versionPriority", PRIORITY_MAX.1)] {
-            let number = spec.get(field);
-            if !(1..=max).contains(&number.int().unwrap_or(0)) {
-                errors.invalid(&number, format!("must be positive and less than {max}"));
+            let at = spec.get(field);
+            let number = at.int().unwrap_or(0);
+            if !(1..=max).contains(&number) {
+                let why = format!("must be positive and less than {max}");
+                errors.push(FieldError::invalid(at.path(), number.into(), why));
             }
         }
         let (service, bundle) = (spec.get("service"), spec.get("caBundle"));

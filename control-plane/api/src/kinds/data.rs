@@ -67,8 +67,9 @@ const TYPES: &[(&str, &[&str])] = &[
     ("kubernetes.io/dockercfg", &[".dockercfg"]),
     ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
     ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
-    ("kubernetes.io/tls", &["tls.crt", "tls.key"]),
+    (TLS, &["tls.crt", "tls.key"]),
 ];
+const TLS: &str = "kubernetes.io/tls";
 const SERVICE_ACCOUNT: &str = "kubernetes.io/service-account.name";
 
 impl Strategy for Secret {
@@ -128,8 +129,9 @@ impl Strategy for Secret {
             let missing = if *key == "ssh-privatekey" { at.is_empty() } else { !at.present() };
             if missing {
                 errors.required(&at, "");
-            } else if key.starts_with(".docker") && !is_json_object(at.text()) {
-                let why = "must be a JSON object";
+            } else if key.starts_with(".docker")
+                && let Err(why) = is_json_object(at.text())
+            {
                 errors.push(FieldError::invalid(at.path(), "<secret contents redacted>".into(), why));
             }
         }
@@ -142,6 +144,16 @@ impl Strategy for Secret {
         errors.immutable(&new.get("type"), &old.get("type"));
         sealed(&mut errors, &new, &old, &["data"]);
         errors.done()
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let root = At::root(new);
+        let data = root.get("data");
+        let block = |key| STANDARD.decode(data.key(key).text()).unwrap_or_default();
+        match root.get("type").text() {
+            TLS => super::warnings::key_pair(&block("tls.crt"), &block("tls.key")),
+            _ => Vec::new(),
+        }
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -191,9 +203,13 @@ fn decoded_len(text: &str) -> usize {
     digits * 3 / 4
 }
 
-fn is_json_object(text: &str) -> bool {
+fn is_json_object(text: &str) -> Result<(), &'static str> {
     let bytes = STANDARD.decode(text).unwrap_or_default();
-    serde_json::from_slice::<Value>(&bytes).is_ok_and(|v| v.is_object())
+    match serde_json::from_slice::<Value>(&bytes) {
+        Ok(value) if value.is_object() => Ok(()),
+        Err(error) if error.is_eof() => Err("unexpected end of JSON input"),
+        _ => Err("must be a JSON object"),
+    }
 }
 
 #[cfg(test)]

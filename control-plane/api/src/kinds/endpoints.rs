@@ -30,7 +30,9 @@ impl Strategy for Endpoints {
                 errors.required(&subset, "must specify `addresses` or `notReadyAddresses`");
             }
             for address in ready.items().chain(other.items()) {
-                endpoint_ip(&mut errors, &address.get("ip"));
+                let ip = address.get("ip");
+                errors.text(&ip, text::ip(ip.text()));
+                reachable(&mut errors, &ip);
                 errors.optional_text(&address.get("hostname"), |name| dns1123_label(name, false));
                 let node = address.get("nodeName");
                 if node.present() {
@@ -93,13 +95,21 @@ impl Strategy for Endpoints {
     }
 }
 
-/// An address that may stand behind a Service: not unspecified, loopback or link-local.
+/// An address that may stand behind a Service.
 pub(crate) fn endpoint_ip(errors: &mut Errors, at: &At<'_, '_>) {
     let wrong = text::ip(at.text());
-    if !wrong.is_empty() {
-        return errors.text(at, wrong);
+    if wrong.is_empty() {
+        reachable(errors, at);
+    } else {
+        errors.text(at, wrong);
     }
-    let Ok(ip) = at.text().parse::<IpAddr>() else { return };
+}
+
+/// An address that is not unspecified, loopback or link-local, in whatever form (`ValidateEndpointIP`).
+fn reachable(errors: &mut Errors, at: &At<'_, '_>) {
+    let Ok(ip) = at.text().parse::<IpAddr>() else {
+        return errors.invalid(at, "must be a valid IP address");
+    };
     let (local, multicast) = match ip {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
         IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),

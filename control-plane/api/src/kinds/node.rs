@@ -6,15 +6,41 @@ use crate::field::FieldError;
 use crate::resource::{Column, Context, Strategy};
 use crate::table::{self, column, wide};
 use crate::validation::{At, Errors, resources, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Nodes.
 #[derive(Debug, Default)]
 pub struct Node;
 
+/// `podCIDR` and the first of `podCIDRs` are one: where both are given and differ, the former counts.
+fn one_range(object: &mut Value) {
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let one =
+        spec.get("podCIDR").and_then(Value::as_str).filter(|range| !range.is_empty()).map(str::to_owned);
+    let first = spec.get("podCIDRs").and_then(|all| all.get(0)).and_then(Value::as_str).map(str::to_owned);
+    match (one, first) {
+        (Some(one), first) if first.as_ref() != Some(&one) => {
+            spec.insert("podCIDRs".into(), json!([one]));
+        }
+        (None, Some(first)) => {
+            spec.insert("podCIDR".into(), first.into());
+        }
+        _ => {}
+    }
+}
+
+/// Where a kubelet's settings come from cannot be said any more; what was said stays.
+fn drop_source(new: &mut Value, old: Option<&Value>) {
+    let stood = old.and_then(|old| old.pointer("/spec/configSource")).is_some_and(|source| !source.is_null());
+    if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut).filter(|_| !stood) {
+        spec.remove("configSource");
+    }
+}
+
 impl Strategy for Node {
     fn default(&self, object: &mut Value) {
+        one_range(object);
         let status = object.get_mut("status").and_then(Value::as_object_mut);
         if let Some(status) = status.filter(|s| s.get("allocatable").is_none_or(Value::is_null))
             && let Some(capacity) = status.get("capacity").cloned()
@@ -24,7 +50,14 @@ impl Strategy for Node {
     }
 
     /// A node registers with its status.
-    fn prepare_create(&self, _object: &mut Value, _context: &Context<'_>) {}
+    fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
+        drop_source(object, None);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        super::keep(new, old, &["status"]);
+        drop_source(new, Some(old));
+    }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
@@ -54,6 +87,10 @@ impl Strategy for Node {
                 let why = format!("node updates may not change {shown} except from \"\" to valid");
                 errors.forbidden(&is, why);
             }
+        }
+        let id = new.get("externalID");
+        if id.text() != old.get("externalID").text() {
+            errors.forbidden(&id, "may not be updated");
         }
         errors.done()
     }
@@ -182,7 +219,6 @@ fn roles(root: &At<'_, '_>) -> String {
 mod tests {
     use super::*;
     use crate::kinds::testing::{now, shown};
-    use serde_json::json;
 
     #[test]
     fn cells_read_as_upstreams() {

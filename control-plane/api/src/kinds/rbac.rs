@@ -54,7 +54,11 @@ fn aggregation(errors: &mut Errors, root: &At<'_, '_>) {
         errors.required(&selectors, why);
     }
     for at in selectors.items() {
+        let before = errors.len();
         selector::validate(errors, &at);
+        if errors.len() > before {
+            errors.push(FieldError::invalid(at.path(), Value::Null, "invalid label selector."));
+        }
     }
 }
 

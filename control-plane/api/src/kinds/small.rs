@@ -168,7 +168,26 @@ impl Strategy for Event {
 #[derive(Debug, Default)]
 pub struct Lease;
 
+/// Of coordinated leader election (KEP-4355), which is off: taken only where they stood before.
+const COORDINATED: &[&str] = &["strategy", "preferredHolder"];
+
+fn drop_coordinated(new: &mut Value, old: Option<&Value>) {
+    let stood =
+        |field: &str| old.and_then(|old| old.pointer("/spec")?.get(field)).is_some_and(|v| !v.is_null());
+    if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.retain(|field, _| !COORDINATED.contains(&field.as_str()) || stood(field));
+    }
+}
+
 impl Strategy for Lease {
+    fn prepare_create(&self, object: &mut Value, _context: &Context<'_>) {
+        drop_coordinated(object, None);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        drop_coordinated(new, Some(old));
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
@@ -218,7 +237,12 @@ impl Strategy for PriorityClass {
         true
     }
 
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
+    /// It bears one, and nothing counts it.
+    fn generation_changes(&self, _new: &Value, _old: &Value) -> bool {
+        false
+    }
+
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
         let metadata = root.get("metadata");
@@ -244,7 +268,10 @@ impl Strategy for PriorityClass {
             let why = format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}");
             errors.forbidden(&value, why);
         }
-        errors.optional_one_of(&root.get("preemptionPolicy"), &["PreemptLowerPriority", "Never"]);
+        let policy = root.get("preemptionPolicy");
+        if policy.present() {
+            errors.one_of(&policy, &["PreemptLowerPriority", "Never"]);
+        }
         errors.done()
     }
 
@@ -386,7 +413,7 @@ mod tests {
             (class("system-mine", 1), "metadata.name: Forbidden: priority class names with 'system-' prefix"),
             (class("system-node-critical", 1), "metadata.name: Forbidden"),
         ] {
-            let text = shown(&PriorityClass.validate(&object));
+            let text = shown(&PriorityClass.validate_create(&object));
             assert!(text.starts_with(wrong) && text.is_empty() == wrong.is_empty(), "{text}");
         }
         let text = shown(&PriorityClass.validate_update(&class("high", 2), &class("high", 1)));

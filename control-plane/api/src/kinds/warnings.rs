@@ -48,6 +48,54 @@ pub(super) fn fraction(at: &At<'_, '_>) -> Vec<String> {
     vec![format!("{}: fractional byte value {text:?} is invalid, must be an integer", at.path())]
 }
 
+/// What the PEM blocks of a text are (`CERTIFICATE`), in their order.
+fn pem_blocks(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let begun = text.split("-----BEGIN ").skip(1);
+    let ended = begun.filter_map(|block| {
+        let (what, rest) = block.split_once("-----")?;
+        rest.contains(&format!("-----END {what}-----")).then(|| what.to_owned())
+    });
+    ended.collect()
+}
+
+/// A certificate and its key, in PEM, that TLS cannot use: as far as the blocks show it (`tls.X509KeyPair`). What is in the
+/// blocks is not read.
+pub(super) fn key_pair(certificate: &[u8], key: &[u8]) -> Vec<String> {
+    let certificates = pem_blocks(certificate);
+    let private = |what: &String| what == "PRIVATE KEY" || what.ends_with(" PRIVATE KEY");
+    if !certificates.iter().any(|what| what == "CERTIFICATE") {
+        return vec![match &certificates[..] {
+            [] => "tls: failed to find any PEM data in certificate input".into(),
+            [only] if private(only) => {
+                "tls: failed to find certificate PEM data in certificate input, but did find a \
+                                        private key; PEM inputs may have been switched"
+                    .into()
+            }
+            others => format!(
+                "tls: failed to find \"CERTIFICATE\" PEM block in certificate input after skipping PEM blocks of the \
+                 following types: [{}]",
+                others.join(" ")
+            ),
+        }];
+    }
+    let keys = pem_blocks(key);
+    if keys.iter().any(private) {
+        return Vec::new();
+    }
+    vec![match &keys[..] {
+        [] => "tls: failed to find any PEM data in key input".into(),
+        [only] if only == "CERTIFICATE" => {
+            "tls: found a certificate rather than a key in the PEM for the private key".into()
+        }
+        others => format!(
+            "tls: failed to find PEM block with type ending in \"PRIVATE KEY\" in key input after skipping PEM blocks of \
+             the following types: [{}]",
+            others.join(" ")
+        ),
+    }]
+}
+
 /// Services.
 pub(super) fn service(object: &Value) -> Vec<String> {
     let root = At::root(object);
@@ -154,6 +202,31 @@ mod tests {
         for (text, expected) in rows {
             let object = json!({"x": text});
             assert_eq!(address(&At::root(&object).get("x")).join("; "), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_tls_cannot_use() {
+        let pem = |what: &str| format!("-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n");
+        let (certificate, key) = (pem("CERTIFICATE"), pem("EC PRIVATE KEY"));
+        let rows = [
+            (&*certificate, &*key, ""),
+            (&certificate, "", "tls: failed to find any PEM data in key input"),
+            ("-----BEGIN CERTIFICATE-----\n", "", "tls: failed to find any PEM data in certificate input"),
+            (
+                &key,
+                &key,
+                "tls: failed to find certificate PEM data in certificate input, but did find a private key",
+            ),
+            (
+                &certificate,
+                &certificate,
+                "tls: found a certificate rather than a key in the PEM for the private key",
+            ),
+        ];
+        for (certificate, key, expected) in rows {
+            let told = key_pair(certificate.as_bytes(), key.as_bytes()).join("; ");
+            assert!(told.starts_with(expected) && told.is_empty() == expected.is_empty(), "{told}");
         }
     }
 

@@ -111,6 +111,9 @@ fn property(set: &Schemas, field: &Field, version: Version) -> Value {
     if !strategies.is_empty() {
         out.insert("x-kubernetes-patch-strategy".into(), strategies.join(",").into());
     }
+    if field.granular {
+        out.insert("x-kubernetes-map-type".into(), "granular".into());
+    }
     if let Some(key) = merge.key.as_deref() {
         out.insert("x-kubernetes-patch-merge-key".into(), key.into());
     }

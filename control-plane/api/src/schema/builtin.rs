@@ -45,6 +45,9 @@ const fn fd(
     zero: Option<&'static str>,
     published: bool,
     merge: (bool, Option<&'static str>, bool, bool),
+    go: Option<&'static str>,
+    inline: Option<&'static str>,
+    granular: bool,
 ) -> Field {
     Field {
         name: Cow::Borrowed(name),
@@ -56,5 +59,8 @@ const fn fd(
         zero: text(zero),
         published,
         merge: Merge { merge: merge.0, key: text(merge.1), retain_keys: merge.2, replace: merge.3 },
+        go: text(go),
+        inline: text(inline),
+        granular,
     }
 }

@@ -186,6 +186,8 @@ struct Mismatch {
     fields: Vec<String>,
     /// The innermost structure.
     within: Option<String>,
+    /// How many lists and maps lie between the innermost field and the value.
+    elements: usize,
 }
 
 enum Wrong {
@@ -194,6 +196,25 @@ enum Wrong {
 }
 
 impl Mismatch {
+    fn of_element(mut self) -> Self {
+        self.elements += usize::from(self.within.is_none());
+        self
+    }
+
+    /// Says Go's own name of the wanted type, if the innermost field has such a type.
+    fn name_type(&mut self, field: &Field) {
+        let Some(mut name) = field.go.as_deref() else { return };
+        for _ in 0..self.elements {
+            let rest = name.strip_prefix("[]");
+            let rest = rest.or_else(|| name.strip_prefix("map[").and_then(|n| Some(n.split_once(']')?.1)));
+            let Some(rest) = rest else { return };
+            name = rest;
+        }
+        if let Wrong::Type { wanted, .. } = &mut self.what {
+            name.clone_into(wanted);
+        }
+    }
+
     fn message(self) -> String {
         match self.what {
             Wrong::Text(why) => why,
@@ -210,7 +231,7 @@ impl Mismatch {
 
 fn mismatch(value: &Value, wanted: String) -> Mismatch {
     let found = scalar::json_name(value);
-    Mismatch { what: Wrong::Type { found, wanted }, fields: Vec::new(), within: None }
+    Mismatch { what: Wrong::Type { found, wanted }, fields: Vec::new(), within: None, elements: 0 }
 }
 
 /// Checks and cleans `value`, which is not null.
@@ -229,7 +250,7 @@ fn walk(schema: Schema<'_>, value: &mut Value, unknown: &mut Vec<String>) -> Res
                     *value = zero(element);
                 }
                 let known = unknown.len();
-                walk(element, value, unknown)?;
+                walk(element, value, unknown).map_err(Mismatch::of_element)?;
                 prefix(unknown, known, || format!("[{at}]"));
             }
             Ok(())
@@ -242,7 +263,7 @@ fn walk(schema: Schema<'_>, value: &mut Value, unknown: &mut Vec<String>) -> Res
                     *value = zero(element);
                 }
                 let known = unknown.len();
-                walk(element, value, unknown)?;
+                walk(element, value, unknown).map_err(Mismatch::of_element)?;
                 prefix(unknown, known, || key.clone());
             }
             Ok(())
@@ -256,6 +277,7 @@ fn walk(schema: Schema<'_>, value: &mut Value, unknown: &mut Vec<String>) -> Res
             },
             fields: Vec::new(),
             within: None,
+            elements: 0,
         }),
     }
 }
@@ -280,8 +302,12 @@ fn structure(
         let known = unknown.len();
         if let Err(mut mismatch) = walk(inner, value, unknown) {
             mismatch.fields.insert(0, name.clone());
+            if let Some(embedded) = &field.inline {
+                mismatch.fields.insert(0, embedded.to_string());
+            }
             if mismatch.within.is_none() {
                 mismatch.within = schema.structure().map(|t| short_name(&t.name).to_owned());
+                mismatch.name_type(field);
             }
             failed = Some(mismatch);
             return true;
@@ -294,7 +320,7 @@ fn structure(
 
 /// Whether Go leaves the value out when it writes the structure (`omitempty`).
 fn left_out(field: &Field, schema: Schema<'_>, value: &Value) -> bool {
-    if field.required {
+    if field.required || field.default.as_deref() == Some("null") {
         return false;
     }
     match (schema.node(), value) {

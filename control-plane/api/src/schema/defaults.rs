@@ -24,6 +24,42 @@ pub fn apply_defaults_of(schema: Schema<'_>, value: &mut Value, name: &str) {
     }
 }
 
+/// Makes null of empty lists that Go writes even where there are none: what is stored does not tell them apart.
+pub fn forget_empty_lists(schema: Schema<'_>, value: &mut Value) {
+    if schema.set().guide().is_none() && has_empty_list(value) {
+        forget(schema, value);
+    }
+}
+
+fn has_empty_list(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.is_empty() || list.iter().any(has_empty_list),
+        Value::Object(map) => map.values().any(has_empty_list),
+        _ => false,
+    }
+}
+
+fn forget(schema: Schema<'_>, value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map.iter_mut() {
+                let Some((field, inner)) = schema.field(name) else { continue };
+                if field.default.as_deref() == Some("null") && value.as_array().is_some_and(Vec::is_empty) {
+                    *value = Value::Null;
+                } else {
+                    forget(inner, value);
+                }
+            }
+        }
+        Value::Array(list) => {
+            if let Some(element) = schema.element() {
+                list.iter_mut().for_each(|value| forget(element, value));
+            }
+        }
+        _ => {}
+    }
+}
+
 fn fill(schema: Schema<'_>, value: &mut Value) {
     match (schema.node(), value) {
         (Node::Struct(_), Value::Object(map)) => structure(schema, map),

@@ -18,7 +18,8 @@ mod yaml;
 
 pub use check::{Checked, FieldValidation, check, check_patched, inspect};
 pub use decode::{DecodeError, Decoded, Format, decode};
-pub use defaults::{apply_defaults, apply_defaults_of};
+pub use defaults::{apply_defaults, apply_defaults_of, forget_empty_lists};
+pub use scalar::json_name;
 pub use set::{Doc, Field, ListType, Merge, Node, Schema, Schemas, Type};
 
 use crate::resource::GroupVersionKind;

@@ -31,7 +31,7 @@ pub(super) fn go_type(node: &Node) -> &'static str {
 }
 
 /// What Go's JSON decoder calls a value that it did not expect.
-pub(super) fn json_name(value: &Value) -> String {
+pub fn json_name(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(_) => "bool".into(),

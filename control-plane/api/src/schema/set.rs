@@ -68,6 +68,12 @@ pub struct Field {
     pub published: bool,
     /// How strategic merge patch treats it.
     pub merge: Merge,
+    /// What Go calls its type, where that is a name of its own: `v1.Protocol`. Messages say it.
+    pub go: Option<Str>,
+    /// The structure, embedded in its type in Go, that it is of; it stands in the paths of messages.
+    pub inline: Option<Str>,
+    /// Whether server-side apply owns the fields of the structure here, though elsewhere it owns that as a whole.
+    pub granular: bool,
 }
 
 /// How strategic merge patch treats a field (`x-kubernetes-patch-strategy`, `-merge-key`).
@@ -137,6 +143,7 @@ pub enum Node {
 pub struct Schema<'a> {
     set: &'a Schemas,
     node: &'a Node,
+    granular: bool,
 }
 
 impl Schemas {
@@ -173,7 +180,7 @@ impl Schemas {
             Ok(at) => self.types.get(at),
             Err(_) => self.types.iter().find(|t| t.name == name),
         };
-        found.map(|t| Schema { set: self, node: &t.shape })
+        found.map(|t| Schema { set: self, node: &t.shape, granular: false })
     }
 
     /// All types.
@@ -220,11 +227,16 @@ impl<'a> Schema<'a> {
         }
     }
 
+    /// Whether server-side apply owns it as a whole, if it is a structure.
+    pub fn atomic(self) -> bool {
+        !self.granular && self.structure().is_some_and(|t| t.atomic)
+    }
+
     /// The field of a structure, and what its values are.
     pub fn field(self, name: &str) -> Option<(&'a Field, Schema<'a>)> {
         let fields = &self.structure()?.fields;
         let at = fields.binary_search_by(|f| (*f.name).cmp(name)).ok()?;
-        fields.get(at).map(|f| (f, Schema { set: self.set, node: &f.node }))
+        fields.get(at).map(|f| (f, self.of(f)))
     }
 
     /// What the values of fields are that have no name in the schema; none where there are no such fields.
@@ -234,19 +246,19 @@ impl<'a> Schema<'a> {
             Node::Struct(_) => self.structure().is_some_and(|t| t.open),
             _ => false,
         };
-        further.then_some(Schema { set: self.set, node: &Node::Deduced })
+        further.then_some(Schema { set: self.set, node: &Node::Deduced, granular: false })
     }
 
     /// The schema of a field of this set.
     pub fn of(self, field: &'a Field) -> Schema<'a> {
-        Schema { set: self.set, node: &field.node }
+        Schema { set: self.set, node: &field.node, granular: field.granular }
     }
 
     /// What the elements of a list, or the values of a map, are.
     pub fn element(self) -> Option<Schema<'a>> {
         match self.node() {
             Node::List(index, _) | Node::Map(index, _) => {
-                self.set.node_at(*index).map(|node| Schema { set: self.set, node })
+                self.set.node_at(*index).map(|node| Schema { set: self.set, node, granular: false })
             }
             _ => None,
         }

@@ -83,7 +83,7 @@ fn finalizers(errors: &mut Errors, at: &At<'_, '_>) {
     }
 }
 
-/// Errors of finalizers that are neither Kubernetes' own nor qualified by a domain: refused of new objects of most built-in
+/// Errors of finalizers that are neither Kubernetes' own nor qualified by a domain: refused of most built-in
 /// kinds (`ValidateFinalizerName` in `pkg/apis/core/validation`).
 pub fn unqualified_finalizers(object: &Value) -> Vec<FieldError> {
     const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];

@@ -68,18 +68,21 @@ pub fn may_overcommit(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 
+/// Whether quotas count the resource, so far as its name has no domain.
+pub fn is_quota_resource(name: &str) -> bool {
+    name.contains('/')
+        || CONTAINER.contains(&name)
+        || QUOTA.contains(&name)
+        || name.trim_start_matches("requests.").starts_with(HUGE_PAGES)
+}
+
 /// The name of any resource.
 pub fn resource_name(errors: &mut Errors, at: &At<'_, '_>, name: &str) {
     let invalid = |why: String| FieldError::invalid(at.path(), name.into(), why);
     let wrong = text::qualified_name(name);
     if !wrong.is_empty() {
         errors.extend(wrong.into_iter().map(invalid));
-    } else if !name.contains('/')
-        && !CONTAINER.contains(&name)
-        && !QUOTA.contains(&name)
-        && name != "storage"
-        && !name.trim_start_matches("requests.").starts_with(HUGE_PAGES)
-    {
+    } else if !is_quota_resource(name) && name != "storage" {
         errors.push(invalid("must be a standard resource type or fully qualified".into()));
     }
 }

@@ -54,6 +54,19 @@ pub fn compile(selector: Option<&Value>) -> Option<LabelSelector> {
     Some(LabelSelector(out))
 }
 
+/// Whether a selector is valid, or not there.
+pub fn is_valid(selector: &At<'_, '_>) -> bool {
+    let mut errors = Errors::new();
+    validate(&mut errors, selector);
+    errors.is_empty()
+}
+
+/// Whether a selector that is valid leaves out what has these labels; one that is not there leaves out everything. Of one
+/// that is not valid nothing is said here.
+pub fn misses(selector: &At<'_, '_>, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
+    is_valid(selector) && compile(selector.value()).is_none_or(|selector| !selector.matches(labels))
+}
+
 /// The labels of an object or template, as selectors read them.
 pub fn labels_of(metadata: &At<'_, '_>) -> BTreeMap<Box<str>, Box<str>> {
     metadata.get("labels").entries().map(|(key, value)| (key.into(), value.text().into())).collect()

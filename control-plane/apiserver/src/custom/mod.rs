@@ -60,10 +60,11 @@ struct Serving {
 }
 
 /// Serves the definitions that there are, and from then on those that come, until the runtime ends. `compiler` compiles the
-/// rules of their schemas.
+/// rules of their schemas, and the expressions of built-in kinds.
 pub async fn start(server: &Arc<ApiServer>, compiler: Arc<dyn Compiler>) -> Result<(), StoreError> {
     let caches = server.registry().caches().clone();
     caches.change_table(|table| with_rules(table, &compiler))?;
+    server.registry().compile_with(compiler.clone());
     let Some(cache) = caches.cache(&definitions()) else { return Ok(()) };
     let (_, watcher) = cache.view_and_watch(caches.reached(), "");
     let webhooks = Arc::new(Webhooks::new(Services::new(caches.clone())));

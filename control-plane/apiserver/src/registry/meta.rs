@@ -1,6 +1,7 @@
 //! What the registry itself does to `metadata`, as plain functions.
 
 use serde_json::{Map, Value};
+use skep_api::schema::json_name;
 use skep_api::{GroupVersionKind, Object, Resource, Status};
 use std::sync::Arc;
 
@@ -74,10 +75,12 @@ pub(crate) fn check_kind(body: &mut Value, gvk: &GroupVersionKind) -> Result<(),
     top.insert("kind".into(), gvk.kind.as_ref().into());
     match top.get("metadata") {
         None | Some(Value::Null | Value::Object(_)) => Ok(()),
-        Some(_) => Err(Status::bad_request(format!(
-            "{kind} in version {:?} cannot be handled as a {kind}: metadata must be an object",
+        Some(other) => Err(Status::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {kind}: json: cannot unmarshal {found} into Go struct field \
+             {kind}.metadata of type v1.ObjectMeta",
             gvk.version,
-            kind = gvk.kind
+            kind = gvk.kind,
+            found = json_name(other)
         ))),
     }
 }
@@ -133,23 +136,25 @@ pub(crate) fn generated_name(base: &str, mut random: u128) -> String {
 /// Gives a new object what only the server may set, and takes away what a client may not.
 pub(crate) fn fill_create(object: &mut Value, uid: &str, now: jiff::Timestamp, generation: bool) {
     let Some(metadata) = metadata(object) else { return };
-    for key in
-        ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"]
-    {
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
         metadata.remove(key);
     }
     metadata.insert("uid".into(), uid.into());
     metadata.insert("creationTimestamp".into(), instant(now).into());
+    // Kinds that do not count generations keep the one they are given.
     if generation {
         metadata.insert("generation".into(), 1.into());
     }
 }
 
 /// Gives a changed object what a client may leave out, from the version it replaces.
-pub(crate) fn fill_update(new: &mut Value, old: &Value) {
+pub(crate) fn fill_update(new: &mut Value, old: &Value, dry_run: bool) {
     let before = |key: &str| old.get("metadata").and_then(|m| m.get(key)).cloned();
     let Some(metadata) = metadata(new) else { return };
-    metadata.remove("selfLink");
+    // It is dropped when it would be stored.
+    if !dry_run {
+        metadata.remove("selfLink");
+    }
     for key in ["resourceVersion", "generation"] {
         match before(key) {
             Some(value) => metadata.insert(key.into(), value),
@@ -263,7 +268,7 @@ mod tests {
         let old = json!({"metadata": {"uid": "u", "generation": 3, "resourceVersion": "9",
             "creationTimestamp": "t", "deletionTimestamp": "d", "deletionGracePeriodSeconds": 0}});
         let mut new = json!({"metadata": {"generation": 7, "selfLink": "/x", "resourceVersion": "1"}});
-        fill_update(&mut new, &old);
+        fill_update(&mut new, &old, false);
         assert_eq!(new, old);
     }
 }

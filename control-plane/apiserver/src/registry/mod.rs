@@ -30,9 +30,11 @@ pub use write::{Change, Written, schema_of};
 use crate::cache::Caches;
 use crate::hooks::{Admission, Handlers};
 use crate::request::{RequestInfo, UserInfo};
-use skep_api::Resource;
+use skep_api::custom::rules::Compiler;
+use skep_api::expressions::Expression;
+use skep_api::{FieldError, Resource};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Reads and writes objects.
 pub struct Registry {
@@ -41,6 +43,8 @@ pub struct Registry {
     pub(crate) handlers: Handlers,
     /// Who is overtaken on a key waits here for its turn instead of racing on.
     turns: Vec<tokio::sync::Mutex<()>>,
+    /// Who compiles expressions of objects; nobody until it is said.
+    compiler: OnceLock<Arc<dyn Compiler>>,
 }
 
 /// Number of [`Registry::turns`]; keys share them by hash.
@@ -83,12 +87,24 @@ impl Registry {
     /// A registry over the caches.
     pub fn new(caches: Arc<Caches>, admission: Arc<dyn Admission>, handlers: Handlers) -> Self {
         let turns = (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect();
-        Registry { caches, admission, handlers, turns }
+        Registry { caches, admission, handlers, turns, compiler: OnceLock::new() }
     }
 
     /// The caches below.
     pub fn caches(&self) -> &Arc<Caches> {
         &self.caches
+    }
+
+    /// Has the expressions of objects compiled from now on. The first compiler stays.
+    pub(crate) fn compile_with(&self, compiler: Arc<dyn Compiler>) {
+        let _ = self.compiler.set(compiler);
+    }
+
+    /// Errors of expressions that have no meaning.
+    fn senseless(&self, expressions: &[Expression]) -> Vec<FieldError> {
+        let Some(compiler) = self.compiler.get() else { return Vec::new() };
+        let each = expressions.iter();
+        each.filter_map(|expression| Some(expression.refused(compiler.problem(expression)?))).collect()
     }
 
     /// Waits for the turn of a key.

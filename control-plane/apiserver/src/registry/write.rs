@@ -9,7 +9,7 @@ use crate::hooks::{Operation, Together, WriteRequest};
 use bytes::Bytes;
 use serde_json::Value;
 use skep_api::apply::{self, Writer};
-use skep_api::schema::{Schema, Schemas, apply_defaults_of};
+use skep_api::schema::{Schema, Schemas, apply_defaults_of, forget_empty_lists};
 use skep_api::validation::metadata;
 use skep_api::{Context, FieldError, Object, Status};
 use skep_store::{Compare, Op, Txn, TxnOutcome};
@@ -186,6 +186,7 @@ impl Registry {
             }
             errors.extend(strategy.validate(&new));
             errors.extend(strategy.validate_create(&new));
+            errors.extend(self.senseless(&strategy.expressions(&new, None)));
             invalid(call, &name, &errors)?;
             told.extend(strategy.warnings(&new, None));
             self.admission.validate(&request, Some(&new), None, &mut told).await?;
@@ -194,6 +195,7 @@ impl Registry {
 
             // What Go writes of a status in which nothing is set.
             apply_defaults_of(row.schema()?, &mut new, "status");
+            forget_empty_lists(row.schema()?, &mut new);
             let key = call.key(&name);
             let value = canonical(to_stored(row, new).await?)?;
             let op = Op::Put { key: key.clone(), value: value.clone() };
@@ -272,9 +274,12 @@ impl Registry {
             }
             let current = self.latest(call.row, call.namespace, call.name)?;
             let mut told = Vec::new();
-            if let Some(object) = self.try_change(how, call, &current, (attempt, versions), &mut told).await?
-            {
+            let tried = self.try_change(how, call, &current, (attempt, versions), &mut told).await;
+            // What was said before it was refused is said all the same.
+            if !matches!(tried, Ok(None)) {
                 warnings.append(&mut told);
+            }
+            if let Some(object) = tried? {
                 return Ok(Written { object, created: false });
             }
         }
@@ -318,7 +323,7 @@ impl Registry {
             }
             _ => {}
         }
-        meta::fill_update(&mut new, &old);
+        meta::fill_update(&mut new, &old, call.dry_run);
         row.apply_defaults(&mut new)?;
         strategy.default(&mut new);
         let managed = loop {
@@ -342,10 +347,14 @@ impl Registry {
         apply::take_managed(&mut new);
         apply::put_managed(&mut new, managed, Some(&old));
         let mut errors = metadata::validate_update(&new, &old);
+        if row.qualifies_finalizers() {
+            errors.extend(metadata::unqualified_finalizers(&new));
+        }
         match call.subresource {
             "" => {
                 errors.extend(strategy.validate(&new));
                 errors.extend(strategy.validate_update(&new, &old));
+                errors.extend(self.senseless(&strategy.expressions(&new, Some(&old))));
             }
             "status" => errors.extend(strategy.validate_status_update(&new, &old)),
             other => errors.extend(strategy.validate_subresource_update(other, &new, &old)),
@@ -356,6 +365,7 @@ impl Registry {
         }
         self.admission.validate(&request, Some(&new), Some(current), told).await?;
 
+        forget_empty_lists(row.schema()?, &mut new);
         let key = call.key(call.name);
         let removed = super::delete::is_done(row, &new);
         let charged = match removed {

@@ -1,5 +1,5 @@
 //! Who is asked about writes: webhooks and policies (`admissionregistration.k8s.io`). What is said here of rules, selectors
-//! and conditions holds for all of them. The expressions in them are taken as they are; nothing here compiles them.
+//! and conditions holds for all of them. Which expressions they have is said here; compiling them is for others.
 
 mod binding;
 mod policy;
@@ -12,6 +12,7 @@ pub use policy::{MutatingAdmissionPolicy, ValidatingAdmissionPolicy};
 pub(super) use webhook::client;
 pub use webhook::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 
+use crate::expressions::{About, Expression, Wanted};
 use crate::names::path_segment;
 use crate::validation::{At, Errors, selector, text};
 use std::collections::BTreeSet;
@@ -111,6 +112,14 @@ fn match_conditions(errors: &mut Errors, list: &At<'_, '_>) {
             errors.duplicate(&name);
         }
     }
+}
+
+/// The expressions of conditions.
+fn conditions_of(list: &At<'_, '_>, params: bool) -> Vec<Expression> {
+    let about = About::Request { params, variables: None };
+    list.items()
+        .filter_map(|condition| Expression::of(&condition.get("expression"), &about, Wanted::Bool))
+        .collect()
 }
 
 /// What a policy or binding is about.

@@ -1,6 +1,9 @@
 //! Policies written as expressions.
 
-use super::{FAILURE_POLICIES, REINVOCATION, match_conditions, match_resources, mutable_operations};
+use super::{
+    FAILURE_POLICIES, REINVOCATION, conditions_of, match_conditions, match_resources, mutable_operations,
+};
+use crate::expressions::{About, Expression, Wanted};
 use crate::field::FieldError;
 use crate::kinds::columns::{age, name};
 use crate::names::{dns1035_label, dns1123_subdomain, is_cel_keyword};
@@ -106,6 +109,49 @@ fn conditions_changed(new: &Value, old: Option<&Value>) -> bool {
     !old.is_some_and(|old| unchanged(old, "paramKind") && unchanged(old, "matchConditions"))
 }
 
+/// Expressions of conditions and variables, and what those after them may name.
+fn expressions(new: &Value, old: Option<&Value>) -> (Vec<Expression>, About) {
+    let root = At::root(new);
+    let spec = root.get("spec");
+    let params = spec.get("paramKind").present();
+    let mut all = Vec::new();
+    if conditions_changed(new, old) {
+        all = conditions_of(&spec.get("matchConditions"), params);
+    }
+    let list = spec.get("variables");
+    let declared: Vec<(String, String)> = list
+        .items()
+        .map(|variable| {
+            (variable.get("name").text().to_owned(), variable.get("expression").text().to_owned())
+        })
+        .collect();
+    let seeing = |upto: usize| About::Request {
+        params,
+        variables: (!declared.is_empty()).then(|| declared.iter().take(upto).cloned().collect()),
+    };
+    let variables = list.items().enumerate();
+    all.extend(
+        variables.filter_map(|(at, variable)| {
+            Expression::of(&variable.get("expression"), &seeing(at), Wanted::Any)
+        }),
+    );
+    (all, seeing(declared.len()))
+}
+
+fn expressions_of_validating(new: &Value, old: Option<&Value>) -> Vec<Expression> {
+    let (mut all, about) = expressions(new, old);
+    let root = At::root(new);
+    let spec = root.get("spec");
+    for validation in spec.get("validations").items() {
+        all.extend(Expression::of(&validation.get("expression"), &about, Wanted::Bool));
+        all.extend(Expression::of(&validation.get("messageExpression"), &about, Wanted::Text));
+    }
+    for annotation in spec.get("auditAnnotations").items() {
+        all.extend(Expression::of(&annotation.get("valueExpression"), &about, Wanted::TextOrNull));
+    }
+    all
+}
+
 fn check_validating(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let root = At::root(object);
@@ -162,6 +208,10 @@ impl Strategy for ValidatingAdmissionPolicy {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         check_validating(new, Some(old))
+    }
+
+    fn expressions(&self, new: &Value, old: Option<&Value>) -> Vec<Expression> {
+        expressions_of_validating(new, old)
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
@@ -253,6 +303,11 @@ impl Strategy for MutatingAdmissionPolicy {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         check_mutating(new, Some(old))
+    }
+
+    /// Those of mutations are left out: they make objects of types that the compiler does not know.
+    fn expressions(&self, new: &Value, old: Option<&Value>) -> Vec<Expression> {
+        expressions(new, old).0
     }
 
     fn has_generation(&self) -> bool {

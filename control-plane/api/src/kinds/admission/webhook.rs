@@ -1,6 +1,7 @@
 //! Configurations of webhooks.
 
-use super::{FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION, match_conditions, rule};
+use super::{FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION, conditions_of, match_conditions, rule};
+use crate::expressions::Expression;
 use crate::field::FieldError;
 use crate::kinds::columns::{age, name};
 use crate::names::{dns1035_label, dns1123_subdomain};
@@ -74,6 +75,16 @@ fn check(object: &Value, old: Option<&Value>, mutating: bool) -> Vec<FieldError>
         }
     }
     errors.done()
+}
+
+/// Conditions that an update leaves alone are not looked at again.
+fn expressions(new: &Value, old: Option<&Value>) -> Vec<Expression> {
+    let root = At::root(new);
+    let hooks = root.get("webhooks");
+    if old.is_some_and(|old| !Strict::after(&hooks, &At::root(old).get("webhooks")).conditions) {
+        return Vec::new();
+    }
+    hooks.items().flat_map(|hook| conditions_of(&hook.get("matchConditions"), false)).collect()
 }
 
 fn webhook(errors: &mut Errors, hook: &At<'_, '_>, strict: Strict, mutating: bool) {
@@ -225,6 +236,10 @@ macro_rules! strategy {
 
             fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
                 check(new, Some(old), $mutating)
+            }
+
+            fn expressions(&self, new: &Value, old: Option<&Value>) -> Vec<Expression> {
+                expressions(new, old)
             }
 
             fn has_generation(&self) -> bool {

@@ -118,6 +118,15 @@ impl Strategy for Autoscaler {
 }
 
 impl Strategy for AutoscalerV1 {
+    fn default(&self, object: &mut Value) {
+        // The first version has a field for what the second says where nothing is said.
+        if to_v2(object.clone()).pointer("/spec/metrics") == Some(&json!([cpu(SHARE.into())]))
+            && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+        {
+            spec.insert("targetCPUUtilizationPercentage".into(), SHARE.into());
+        }
+    }
+
     fn validate_create(&self, object: &Value) -> Vec<FieldError> {
         Autoscaler.validate_create(&to_v2(object.clone()))
     }

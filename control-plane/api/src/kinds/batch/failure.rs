@@ -60,10 +60,16 @@ pub(super) fn pod_failure_policy(errors: &mut Errors, spec: &At<'_, '_>) {
         }
         match (codes.present(), !conditions.is_empty()) {
             (true, true) => {
-                errors.invalid(&rule, "specifying both OnExitCodes and OnPodConditions is not supported");
+                errors.push(FieldError::invalid_unshown(
+                    rule.path(),
+                    "specifying both OnExitCodes and OnPodConditions is not supported",
+                ));
             }
             (false, false) => {
-                errors.invalid(&rule, "specifying one of OnExitCodes and OnPodConditions is required");
+                errors.push(FieldError::invalid_unshown(
+                    rule.path(),
+                    "specifying one of OnExitCodes and OnPodConditions is required",
+                ));
             }
             _ => {}
         }

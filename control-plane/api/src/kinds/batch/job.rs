@@ -70,9 +70,7 @@ impl Strategy for Job {
         }
         let template = spec.get("template");
         let pod = template.get("metadata");
-        let matches =
-            selector::compile(wanted.value()).is_some_and(|s| s.matches(&selector::labels_of(&pod)));
-        if !matches {
+        if selector::misses(&wanted, &selector::labels_of(&pod)) {
             errors.invalid(&pod.get("labels"), "`selector` does not match template `labels`");
         }
         // The hostname of the last pod must be a label, or it could never be made.
@@ -102,7 +100,14 @@ impl Strategy for Job {
         }
         errors.immutable(&spec.get("selector"), &before.get("selector"));
         let template = spec.get("template");
-        errors.immutable(&template, &before.get("template").with_value(allowed_template(new, old).as_ref()));
+        let (was, allowed) = (before.get("template"), allowed_template(new, old));
+        let was = was.with_value(allowed.as_ref());
+        if is_open(old) {
+            // Its metadata may change as it likes.
+            errors.immutable(&template.get("spec"), &was.get("spec"));
+        } else {
+            errors.immutable(&template, &was);
+        }
         for field in
             ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
         {
@@ -251,23 +256,23 @@ fn generated_selector(errors: &mut Errors, root: &At<'_, '_>) {
     }
 }
 
+/// Whether a Job is suspended and none of its pods runs.
+fn is_open(old: &Value) -> bool {
+    let root = At::root(old);
+    let status = root.get("status");
+    root.get("spec").get("suspend").is_true()
+        && (!status.get("startTime").present() || status::condition(&status, "Suspended", "True"))
+        && status.get("active").int().unwrap_or(0) == 0
+}
+
 /// The old template with those changes of the new one that are allowed: where a suspended Job's pods may run, and what
 /// they get, as long as none of them runs.
 fn allowed_template(new: &Value, old: &Value) -> Option<Value> {
     let mut out = old.pointer("/spec/template")?.clone();
-    let root = At::root(old);
-    let status = root.get("status");
-    let open = root.get("spec").get("suspend").is_true()
-        && (!status.get("startTime").present() || status::condition(&status, "Suspended", "True"))
-        && status.get("active").int().unwrap_or(0) == 0;
-    let Some(new) = new.pointer("/spec/template").filter(|_| open) else { return Some(out) };
+    let Some(new) = new.pointer("/spec/template").filter(|_| is_open(old)) else { return Some(out) };
     let empty = json!({});
-    let part = |key: &str| new.get(key).filter(|v| v.is_object()).unwrap_or(&empty);
-    crate::kinds::keep_in(&mut out, new, "metadata", &["annotations", "labels"]);
-    if out["metadata"].is_null() {
-        out["metadata"] = part("metadata").clone();
-    }
-    let (spec, wanted) = (out.get_mut("spec")?, part("spec"));
+    let wanted = new.get("spec").filter(|v| v.is_object()).unwrap_or(&empty);
+    let spec = out.get_mut("spec")?;
     keep(spec, wanted, &["nodeSelector", "tolerations", "schedulingGates"]);
     let affinity = wanted.get("affinity").filter(|a| a.is_object());
     if affinity.is_some() && !spec["affinity"].is_object() {

@@ -54,7 +54,8 @@ pub(super) fn validate_name(object: &Value) -> Vec<FieldError> {
     let wanted = format!("{}.{}", spec.get("names").get("plural").text(), spec.get("group").text());
     let metadata = root.get("metadata");
     let name = metadata.get("name");
-    if name.text() == wanted {
+    // That there is none is said elsewhere.
+    if name.text().is_empty() || name.text() == wanted {
         return Vec::new();
     }
     let why = "must be spec.names.plural+\".\"+spec.group";
@@ -109,7 +110,8 @@ fn stored_versions(errors: &mut Errors, object: &Value, root: &At<'_, '_>) {
     let status = root.get("status");
     let stored = status.get("storedVersions");
     if stored.is_empty() {
-        return errors.invalid(&stored, "must have at least one stored version");
+        let why = "must have at least one stored version";
+        return errors.push(FieldError::invalid(stored.path(), Value::Null, why));
     }
     let name = |version: &Value| version.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let storage = versions(object).find(|v| v.get("storage") == Some(&Value::Bool(true))).map(name);
@@ -263,7 +265,9 @@ impl Spec<'_> {
             // Upstream's internal form has the first one's name by itself, too.
             let name = first.get("name");
             let at = spec.get("version");
-            label(errors, &at.with_value(name.value()));
+            if !name.text().is_empty() {
+                label(errors, &at.with_value(name.value()));
+            }
         }
         for version in list.items() {
             let name = version.get("name");

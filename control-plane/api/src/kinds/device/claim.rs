@@ -1,6 +1,9 @@
 //! ResourceClaims and their templates.
 
-use super::{LIST_MAX, configuration, fits, label, qualified_name, selectors, status, toleration, unique};
+use super::{
+    LIST_MAX, configuration, expressions, fits, label, qualified_name, selectors, status, toleration, unique,
+};
+use crate::expressions::Expression;
 use crate::field::FieldError;
 use crate::kinds::columns::{age, name};
 use crate::names::{dns1123_label, dns1123_subdomain};
@@ -137,6 +140,19 @@ fn check_request(errors: &mut Errors, request: &At<'_, '_>) {
     }
 }
 
+/// The expressions of all requests.
+fn expressions_of(spec: &At<'_, '_>) -> Vec<Expression> {
+    let devices = spec.get("devices");
+    let mut all = Vec::new();
+    for request in devices.get("requests").items() {
+        all.extend(expressions(&request.get("exactly").get("selectors")));
+        for choice in request.get("firstAvailable").items() {
+            all.extend(expressions(&choice.get("selectors")));
+        }
+    }
+    all
+}
+
 fn check_devices(errors: &mut Errors, at: &At<'_, '_>) {
     errors.required_text(&at.get("deviceClassName"), |name| dns1123_subdomain(name, false));
     selectors(errors, &at.get("selectors"));
@@ -161,6 +177,10 @@ impl Strategy for ResourceClaim {
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {
         crate::kinds::keep(new, old, &["spec"]);
         status::drop_deallocated(new, old);
+    }
+
+    fn expressions(&self, new: &Value, _old: Option<&Value>) -> Vec<Expression> {
+        expressions_of(&At::root(new).get("spec"))
     }
 
     fn validate_create(&self, object: &Value) -> Vec<FieldError> {
@@ -216,7 +236,11 @@ impl Strategy for ResourceClaimTemplate {
 
     fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
 
-    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+    fn expressions(&self, new: &Value, _old: Option<&Value>) -> Vec<Expression> {
+        expressions_of(&At::root(new).get("spec").get("spec"))
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let root = At::root(object);
         let spec = root.get("spec");

@@ -1,6 +1,7 @@
 //! DeviceClasses.
 
-use super::{LIST_MAX, configuration, fits, selectors};
+use super::{LIST_MAX, configuration, expressions, fits, selectors};
+use crate::expressions::Expression;
 use crate::field::FieldError;
 use crate::kinds::columns::{age, name};
 use crate::resource::{Column, Context, Strategy};
@@ -30,6 +31,10 @@ impl Strategy for DeviceClass {
             errors.invalid(&extended, "must be a valid extended resource name");
         }
         errors.done()
+    }
+
+    fn expressions(&self, new: &Value, _old: Option<&Value>) -> Vec<Expression> {
+        expressions(&At::root(new).get("spec").get("selectors"))
     }
 
     fn has_generation(&self) -> bool {

@@ -1,5 +1,5 @@
 //! Devices and who gets them (`resource.k8s.io`, KEP-4381): claims, templates of claims, classes, and what drivers say there
-//! is. The expressions of selectors are taken as they are; nothing here compiles them.
+//! is. Which expressions selectors have is said here; compiling them is for others.
 
 mod claim;
 mod class;
@@ -12,6 +12,7 @@ pub use claim::{ResourceClaim, ResourceClaimTemplate};
 pub use class::DeviceClass;
 pub use slice::ResourceSlice;
 
+use crate::expressions::{About, Expression, Wanted};
 use crate::field::FieldError;
 use crate::names::{dns1123_label, dns1123_subdomain};
 use crate::validation::{At, Errors, text};
@@ -122,6 +123,23 @@ fn selectors(errors: &mut Errors, list: &At<'_, '_>) {
             errors.push(FieldError::too_long(expression.path(), TEXT_MAX));
         }
     }
+}
+
+/// The expressions of selectors, blank ones too: those have no meaning either.
+fn expressions(list: &At<'_, '_>) -> Vec<Expression> {
+    let text = |at: &At<'_, '_>| at.text().to_owned();
+    let each = list.items().filter_map(|selector| {
+        let cel = selector.get("cel");
+        let at = cel.get("expression");
+        let fits = cel.present() && at.text().len() <= TEXT_MAX;
+        fits.then(|| Expression {
+            path: at.path(),
+            text: text(&at),
+            about: About::Device,
+            wanted: Wanted::Bool,
+        })
+    });
+    each.collect()
 }
 
 fn configuration(errors: &mut Errors, at: &At<'_, '_>) {

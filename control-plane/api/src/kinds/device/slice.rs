@@ -26,9 +26,43 @@ const VALUES_MAX: usize = 48;
 const VALUE_MAX: usize = 64;
 const OPTIONS_MAX: usize = 10;
 
+/// Lists of an attribute's values.
+const LISTS: &[&str] = &["bools", "ints", "strings", "versions"];
+
+/// Whether an attribute of any device has a list of values.
+fn has_lists(slice: &Value) -> bool {
+    let root = At::root(slice);
+    let spec = root.get("spec");
+    let devices = spec.get("devices");
+    devices.items().any(|device| {
+        let mut attributes =
+            device.get("attributes").value().and_then(Value::as_object).into_iter().flatten();
+        attributes.any(|(_, attribute)| {
+            LISTS.iter().any(|list| attribute.get(list).is_some_and(|values| !values.is_null()))
+        })
+    })
+}
+
+/// Lists of values (KEP-5491) are off: taken only where there were some before.
+fn drop_lists(new: &mut Value, old: Option<&Value>) {
+    if old.is_some_and(has_lists) {
+        return;
+    }
+    let devices = new.pointer_mut("/spec/devices").and_then(Value::as_array_mut);
+    for device in devices.into_iter().flatten() {
+        let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
+        for attribute in attributes.into_iter().flat_map(|all| all.values_mut()) {
+            if let Some(attribute) = attribute.as_object_mut() {
+                attribute.retain(|field, _| !LISTS.contains(&field.as_str()));
+            }
+        }
+    }
+}
+
 impl Strategy for ResourceSlice {
     /// A taint says since when it is there.
     fn prepare_create(&self, object: &mut Value, context: &Context<'_>) {
+        drop_lists(object, None);
         let devices = object.pointer_mut("/spec/devices").and_then(Value::as_array_mut);
         for device in devices.into_iter().flatten() {
             let taints = device.get_mut("taints").and_then(Value::as_array_mut);
@@ -38,7 +72,9 @@ impl Strategy for ResourceSlice {
         }
     }
 
-    fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        drop_lists(new, Some(old));
+    }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
@@ -68,8 +104,7 @@ impl Strategy for ResourceSlice {
             errors.push(FieldError::invalid(spec.path(), "".into(), why));
         }
         let advanced = devices.items().any(|device| {
-            let lists = ["bools", "ints", "strings", "versions"];
-            let listed = |at: At<'_, '_>| lists.iter().any(|field| at.get(field).present());
+            let listed = |at: At<'_, '_>| LISTS.iter().any(|field| at.get(field).present());
             !device.get("taints").is_empty()
                 || !device.get("consumesCounters").is_empty()
                 || device.get("attributes").entries().any(|(_, attribute)| listed(attribute))
@@ -195,8 +230,7 @@ fn check_device(errors: &mut Errors, device: &At<'_, '_>, own_place: bool) {
     };
     too_many(attributes.len() + capacity.len(), ATTRIBUTES_MAX, "attributes and capacities");
     let values = |at: At<'_, '_>| {
-        let listed: usize =
-            ["bools", "ints", "strings", "versions"].iter().map(|field| at.get(field).len()).sum();
+        let listed: usize = LISTS.iter().map(|field| at.get(field).len()).sum();
         listed.max(1)
     };
     too_many(attributes.entries().map(|(_, at)| values(at)).sum(), VALUES_MAX, "attribute values");
@@ -247,18 +281,19 @@ fn check_attribute(errors: &mut Errors, at: &At<'_, '_>) {
             check_text(errors, &value, field == "version");
         }
     }
-    for field in ["bools", "ints", "strings", "versions"] {
+    for field in LISTS {
         let list = at.get(field);
         if list.present() {
             kinds += 1;
             if list.is_empty() {
                 errors.invalid(&list, "must not be empty if specified");
             }
-            list.items().for_each(|value| check_text(errors, &value, field == "versions"));
+            list.items().for_each(|value| check_text(errors, &value, *field == "versions"));
         }
     }
     if kinds != 1 {
-        errors.invalid(at, "exactly one value must be specified");
+        let shown = if kinds == 0 { "".into() } else { at.json() };
+        errors.push(FieldError::invalid(at.path(), shown, "exactly one value must be specified"));
     }
 }
 

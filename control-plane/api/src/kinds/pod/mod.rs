@@ -37,6 +37,15 @@ use serde_json::{Value, json};
 #[derive(Debug, Default)]
 pub struct Pod;
 
+/// Groups of pods that are scheduled together (KEP-4671) are off: taken only where one stood before.
+fn drop_group(new: &mut Value, old: Option<&Value>) {
+    let stood =
+        old.and_then(|old| old.pointer("/spec/schedulingGroup")).is_some_and(|group| !group.is_null());
+    if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut).filter(|_| !stood) {
+        spec.remove("schedulingGroup");
+    }
+}
+
 impl Strategy for Pod {
     fn default(&self, object: &mut Value) {
         if let Some(spec) = object.get_mut("spec") {
@@ -48,6 +57,7 @@ impl Strategy for Pod {
 
     fn prepare_create(&self, object: &mut Value, context: &Context<'_>) {
         keys::join_selectors(object);
+        drop_group(object, None);
         let mut status = json!({"phase": "Pending", "qosClass": qos::class(object)});
         if object.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty()) {
             status["conditions"] = json!([{
@@ -59,6 +69,11 @@ impl Strategy for Pod {
         if let Some(map) = object.as_object_mut() {
             map.insert("status".into(), status);
         }
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        super::keep(new, old, &["status"]);
+        drop_group(new, Some(old));
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {

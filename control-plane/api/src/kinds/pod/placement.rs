@@ -223,6 +223,6 @@ pub(super) fn spread_constraints(errors: &mut Errors, list: &At<'_, '_>) {
 fn positive(errors: &mut Errors, at: &At<'_, '_>) {
     let number = at.int().unwrap_or(0);
     if number <= 0 {
-        errors.push(FieldError::invalid(at.path(), number.into(), "must be greater than 0"));
+        errors.push(FieldError::invalid(at.path(), number.into(), "must be greater than zero"));
     }
 }

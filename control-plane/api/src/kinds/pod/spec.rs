@@ -63,9 +63,10 @@ pub(crate) fn validate(errors: &mut Errors, spec: &At<'_, '_>, name: Option<&str
         }
     }
     errors.optional_one_of(&spec.get("preemptionPolicy"), &["PreemptLowerPriority", "Never"]);
-    for (name, amount) in spec.get("overhead").entries() {
-        resources::resource_name(errors, &amount, name);
-        resources::amount(errors, &amount, name);
+    let overhead = spec.get("overhead");
+    if let Some(fixed) = overhead.value() {
+        let limits = serde_json::json!({"limits": fixed});
+        resources::requirements(errors, &overhead.with_value(Some(&limits)), resources::Level::Container);
     }
     if os.present() {
         let name = os.get("name");

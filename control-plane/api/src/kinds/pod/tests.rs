@@ -114,7 +114,7 @@ fn what_is_wrong_with_a_pod() {
         (
             "/spec/topologySpreadConstraints",
             json!([{"maxSkew": 0, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}]),
-            "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than 0",
+            "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
         ),
         (
             "/spec/topologySpreadConstraints",

@@ -33,7 +33,7 @@ const SOURCES: &[(&str, &[&str])] = &[
     ("portworxVolume", &["volumeID"]),
     ("azureDisk", &["diskName", "diskURI"]),
     ("storageos", &["volumeName"]),
-    ("quobyte", &["registry", "volume"]),
+    ("quobyte", &["volume"]),
     ("scaleIO", &["gateway", "system", "volumeName"]),
     ("projected", &[]),
     ("csi", &["driver"]),
@@ -203,7 +203,9 @@ fn source(errors: &mut Errors, volume: &At<'_, '_>, is_pod: bool) -> Option<&'st
             continue;
         }
         if found.is_some() {
-            errors.forbidden(&at, "may not specify more than 1 volume type");
+            // Upstream writes one field with capital letters here.
+            let shown = if kind == "cephfs" { volume.get("cephFS") } else { at };
+            errors.forbidden(&shown, "may not specify more than 1 volume type");
             continue;
         }
         found = Some(kind);
@@ -272,7 +274,7 @@ fn details(errors: &mut Errors, at: &At<'_, '_>, kind: &str, is_pod: bool) {
             }
             errors.one_of(&at.get("pullPolicy"), &["Always", "IfNotPresent", "Never"]);
         }
-        _ => {}
+        kind => crate::kinds::volume::source_details(errors, at, kind),
     }
 }
 

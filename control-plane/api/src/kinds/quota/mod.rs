@@ -14,7 +14,7 @@ use super::columns::{age, name};
 use crate::field::FieldError;
 use crate::resource::{Column, Strategy};
 use crate::table::{self, column};
-use crate::validation::resources::{amount, resource_name};
+use crate::validation::resources::{amount, is_quota_resource, resource_name};
 use crate::validation::{At, Errors, IMMUTABLE};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ const CONFLICTS: &[[&str; 2]] = &[["BestEffort", "NotBestEffort"], ["Terminating
 fn check_amounts(errors: &mut Errors, map: &At<'_, '_>) {
     for (name, value) in map.entries() {
         resource_name(errors, &value, name);
-        if name == "storage" {
+        if !is_quota_resource(name) {
             let why = "must be a standard resource for quota";
             errors.push(FieldError::invalid(value.path(), name.into(), why));
         }

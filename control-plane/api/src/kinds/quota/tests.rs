@@ -177,7 +177,7 @@ fn what_a_quota_may_say() {
         wrong(json!({"hard": {"pods": "1.5"}})),
         "spec.hard[pods]: Invalid value: \"1.5\": must be an integer"
     );
-    assert_eq!(wrong(json!({"hard": {"nothing": "1"}})).matches("must be a standard resource").count(), 1);
+    assert_eq!(wrong(json!({"hard": {"nothing": "1"}})).matches("must be a standard resource").count(), 2);
     assert_eq!(
         wrong(json!({"hard": {"storage": "1"}})).matches("must be a standard resource for quota").count(),
         1

@@ -54,7 +54,8 @@ pub(in crate::kinds) fn check_spec(errors: &mut Errors, spec: &At<'_, '_>) {
             (false, false) => "must match dataSourceRef",
             (false, true) => return,
         };
-        errors.push(FieldError::invalid(spec.path(), from.path().as_str().into(), why));
+        // Upstream shows the path of the field as the value, and that has no fields.
+        errors.push(FieldError::invalid(spec.path(), json!({}), why));
     }
 }
 

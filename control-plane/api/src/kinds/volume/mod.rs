@@ -3,12 +3,14 @@
 mod claim;
 pub mod matching;
 mod persistent;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use claim::PersistentVolumeClaim;
 pub(super) use claim::check_spec as check_claim_spec;
 pub use persistent::PersistentVolume;
+pub(super) use source::details as source_details;
 
 use crate::names::dns1123_subdomain;
 use crate::validation::{At, Errors};

@@ -24,7 +24,7 @@ const SOURCES: &[(&str, &[&str])] = &[
     ("flocker", &[]),
     ("nfs", &["server", "path"]),
     ("rbd", &["monitors", "image"]),
-    ("quobyte", &["registry", "volume"]),
+    ("quobyte", &["volume"]),
     ("cephfs", &["monitors"]),
     ("iscsi", &["targetPortal", "iqn"]),
     ("cinder", &["volumeID"]),
@@ -39,6 +39,20 @@ const SOURCES: &[(&str, &[&str])] = &[
     ("local", &["path"]),
     ("storageos", &["volumeName"]),
     ("csi", &["driver", "volumeHandle"]),
+];
+/// Annotations that a field has taken the place of: since when, and which field.
+const OLD_ANNOTATIONS: &[(&str, &str, &str)] = &[
+    (super::CLASS_ANNOTATION, "v1.8", "storageClassName"),
+    ("volume.beta.kubernetes.io/mount-options", "v1.31", "mountOptions"),
+];
+/// Sources that nobody serves any more: field, its name in warnings, since when it is deprecated, and without effect.
+const GONE: &[(&str, &str, &str, &str)] = &[
+    ("cephfs", "cephfs", "v1.28", "v1.31"),
+    ("photonPersistentDisk", "photonPersistentDisk", "v1.11", "v1.16"),
+    ("scaleIO", "scaleIO", "v1.16", "v1.22"),
+    ("storageos", "storageOS", "v1.22", "v1.25"),
+    ("glusterfs", "glusterfs", "v1.25", "v1.26"),
+    ("rbd", "rbd", "v1.28", "v1.31"),
 ];
 const CSI_SECRETS: &[&str] = &[
     "controllerPublishSecretRef",
@@ -62,8 +76,11 @@ fn check_source(errors: &mut Errors, spec: &At<'_, '_>) {
         if !at.present() {
             continue;
         }
-        if std::mem::replace(&mut found, true) {
-            errors.forbidden(&at, "may not specify more than 1 volume type");
+        // This one is let through beside another, as upstream does.
+        if std::mem::replace(&mut found, true) && *kind != "flexVolume" {
+            // Upstream writes one field with capital letters here.
+            let shown = if *kind == "cephfs" { spec.get("cephFS") } else { at };
+            errors.forbidden(&shown, "may not specify more than 1 volume type");
             continue;
         }
         for field in *needed {
@@ -79,7 +96,7 @@ fn check_source(errors: &mut Errors, spec: &At<'_, '_>) {
                 errors.push(FieldError::invalid(path.path(), path.text().into(), "must be an absolute path"));
             }
             "csi" => check_csi(errors, &at),
-            _ => {}
+            kind => super::source_details(errors, &at, kind),
         }
     }
     if !found {
@@ -210,6 +227,29 @@ impl Strategy for PersistentVolume {
             errors.forbidden(&attributes, "update from non-nil value to nil is forbidden");
         }
         errors.done()
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let root = At::root(new);
+        let (metadata, spec) = (root.get("metadata"), root.get("spec"));
+        let annotations = metadata.get("annotations");
+        let old = OLD_ANNOTATIONS.iter().filter_map(|(name, since, field)| {
+            let at = annotations.key(name);
+            at.present()
+                .then(|| format!("{}: deprecated since {since}; use {field:?} attribute instead", at.path()))
+        });
+        let mut told: Vec<String> = old.collect();
+        let policy = spec.get("persistentVolumeReclaimPolicy");
+        if policy.text() == "Recycle" {
+            let why = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic \
+                       provisioning.";
+            told.push(format!("{}: {why}", policy.path()));
+        }
+        let gone = GONE.iter().filter(|(field, ..)| spec.get(field).present());
+        told.extend(gone.map(|(_, shown, since, gone)| {
+            format!("spec.{shown}: deprecated in {since}, non-functional in {gone}+")
+        }));
+        told
     }
 
     fn returns_deleted(&self) -> bool {

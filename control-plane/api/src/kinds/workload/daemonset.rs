@@ -160,8 +160,7 @@ fn validate_spec(errors: &mut Errors, spec: &At<'_, '_>) {
     let at = spec.get("template");
     let metadata = at.get("metadata");
     let labels = selector::labels_of(&metadata);
-    // A selector that is not there selects nothing.
-    if selector::compile(wanted.value()).map_or(!wanted.present(), |s| !s.matches(&labels)) {
+    if selector::misses(&wanted, &labels) {
         errors.invalid(&metadata.get("labels"), "`selector` does not match template `labels`");
     }
     if wanted.present() && wanted.get("matchLabels").is_empty() && wanted.get("matchExpressions").is_empty() {

@@ -190,6 +190,7 @@ fn validate_spec(errors: &mut Errors, spec: &At<'_, '_>) {
         errors.invalid(&at, why);
     }
     let wanted = spec.get("selector");
+    let valid = selector::is_valid(&wanted);
     if wanted.present() {
         selector::validate(errors, &wanted);
         if wanted.get("matchLabels").is_empty() && wanted.get("matchExpressions").is_empty() {
@@ -199,18 +200,16 @@ fn validate_spec(errors: &mut Errors, spec: &At<'_, '_>) {
         errors.required(&wanted, "");
     }
     let at = spec.get("template");
-    match selector::compile(wanted.value()) {
-        None if wanted.present() => errors.invalid(&wanted, ""),
-        Some(compiled) if !compiled.is_everything() => {
-            let metadata = at.get("metadata");
-            if !compiled.matches(&selector::labels_of(&metadata)) {
-                errors.invalid(&metadata.get("labels"), "`selector` does not match template `labels`");
-            }
+    if valid {
+        let metadata = at.get("metadata");
+        if selector::misses(&wanted, &selector::labels_of(&metadata)) {
+            errors.invalid(&metadata.get("labels"), "`selector` does not match template `labels`");
         }
-        _ => {}
+        let made = at.value().map(|template| as_made(template, &spec.get("volumeClaimTemplates")));
+        template(errors, &at.with_value(made.as_deref()));
+    } else {
+        errors.invalid(&wanted, "");
     }
-    let made = at.value().map(|template| as_made(template, &spec.get("volumeClaimTemplates")));
-    template(errors, &at.with_value(made.as_deref()));
     let pod = at.get("spec");
     let restart = pod.get("restartPolicy");
     if restart.text() != "Always" {
@@ -258,13 +257,14 @@ fn as_made<'v>(template: &'v Value, claims: &At<'v, '_>) -> Cow<'v, Value> {
     let Some(spec) = out.get_mut("spec").and_then(Value::as_object_mut) else { return Cow::Owned(out) };
     spec.remove("hostname");
     spec.remove("subdomain");
-    let names: Vec<&Value> = claims.items().filter_map(|c| c.value()?.pointer("/metadata/name")).collect();
+    let name = |claim: At<'v, '_>| claim.value().and_then(|claim| claim.pointer("/metadata/name")).cloned();
+    let names: Vec<Value> = claims.items().map(|claim| name(claim).unwrap_or_else(|| "".into())).collect();
     let mut volumes: Vec<Value> = names
         .iter()
         .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}))
         .collect();
     let own = spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
-    volumes.extend(own.filter(|v| v.get("name").is_none_or(|n| !names.contains(&n))).cloned());
+    volumes.extend(own.filter(|v| v.get("name").is_none_or(|n| !names.contains(n))).cloned());
     if !volumes.is_empty() {
         spec.insert("volumes".into(), volumes.into());
     }

@@ -2,8 +2,15 @@
 
 use serde_json::{Value, json};
 
+/// What names of a token's volume begin with; five random characters follow.
+const TOKEN_VOLUME: &str = "kube-api-access-";
+
 /// An extra of users who come with a certificate.
 const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
+
+/// What stands before the uid that a label must have, and the length of what follows.
+const UID_WANTED: &str = ": must be '";
+const UID_LENGTH: usize = 37;
 
 /// What a dump of a change begins with.
 const DUMP: char = '\n';
@@ -48,7 +55,9 @@ pub(super) fn answer(step: &Value, code: u16, body: &Value, warnings: &Value) ->
         let address = matches!(key, "clusterIP" | "clusterIPs") && text != "None" && !asked.contains(&*text);
         let moment = matches!(key, "lastTransitionTime" | "lastUpdateTime" | "lastPhaseTransitionTime")
             && !asked.contains(&*text);
-        if address || moment {
+        let named =
+            text.strip_prefix(TOKEN_VOLUME).is_some_and(|rest| rest.len() == 5) && !asked.contains(&*text);
+        if address || moment || named {
             *text = "some".into();
         }
     });
@@ -73,6 +82,11 @@ fn causes(body: &mut Value) {
         }
         if let Some(text) = message.as_str().and_then(without_value) {
             *message = text.into();
+        }
+        if let Some((what, rest)) = message.as_str().and_then(|text| text.split_once(UID_WANTED))
+            && rest.len() == UID_LENGTH
+        {
+            *message = format!("{what}{UID_WANTED}UID'").into();
         }
     }
     causes.sort_by_key(Value::to_string);
