@@ -52,6 +52,10 @@ impl TestCluster {
             cluster_cidr: format!("10.{}.0.0/16", 160 + lane),
             ..Config::new(&dir)?
         };
+        if let Some(ipv6) = &mut config.ipv6 {
+            ipv6.service_cidr = format!("fd00:10:{}::/112", 100 + lane);
+            ipv6.cluster_cidr = format!("fd00:10:{}::/56", 160 + lane);
+        }
         for node in &mut config.nodes {
             (node.agent_port, node.healthz_port, node.dns_http_port) = (agent, health, dns_http);
             node.proxy_healthz_port = proxy_health;

@@ -11,6 +11,7 @@ mod machine;
 pub mod matrix;
 pub mod names;
 pub mod objects;
+pub mod reach;
 
 pub use builds::another_build;
 pub use cluster::TestCluster;

@@ -34,6 +34,7 @@ impl Snapshot {
             ("eBPF program", programs()),
             ("route", lines("/proc/net/route")),
             ("ip_forward", lines("/proc/sys/net/ipv4/ip_forward")),
+            ("forwarding of IPv6", lines("/proc/sys/net/ipv6/conf/all/forwarding")),
         ]);
         Snapshot { kinds }
     }

@@ -1,62 +1,38 @@
 //! Several nodes on one machine: pods and Services across them, and nothing left of them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use skep_images::load::{Outcome, get};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use skep_images::load::get;
+use skep_tests::reach::{Server, demo_on, node_reaches, on};
 use skep_tests::{Snapshot, TestCluster, objects};
 use xtask::cluster::program::on_node;
 use xtask::cluster::up;
 use xtask::run::{command, text};
 
-/// Requests of one kind from one place to another.
-const REQUESTS: u64 = 30;
-
-/// A demo server that is bound to a node, with a Service in front of it.
-struct Server {
-    node: usize,
-    name: String,
-    ip: String,
-    service: String,
+/// A demo server on a node, with a Service in front of it.
+struct Served {
+    server: Server,
+    service: SocketAddr,
 }
 
-fn serve(cluster: &TestCluster, node: usize) -> Result<Server> {
-    let name = format!("on-{node}");
-    let mut pod = objects::pod(&name, &["serve", "--port", "8080"], "Always");
-    pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": cluster.node(node)?.name});
-    cluster.create("/api/v1/namespaces/default/pods", &pod)?;
-    let service = cluster.create("/api/v1/namespaces/default/services", &objects::service(&name))?;
+fn serve(cluster: &TestCluster, node: usize) -> Result<Served> {
+    let server = Server::start(cluster, node, |_| ())?;
+    let name = &server.name;
+    let service = cluster.create("/api/v1/namespaces/default/services", &objects::service(name))?;
     let service = service["spec"]["clusterIP"].as_str().context("a Service without clusterIP")?;
-    let pod = cluster.wait_pod_ready(&name)?;
-    cluster.wait_endpoints(&name, 1)?;
-    let ip = pod["status"]["podIP"].as_str().context("a pod without address")?.to_owned();
-    ensure!(pod["spec"]["nodeName"] == cluster.node(node)?.name.as_str(), "{pod}");
-    Ok(Server { node, name, ip, service: format!("{service}:80") })
+    cluster.wait_endpoints(name, 1)?;
+    let service = SocketAddr::new(service.parse()?, 80);
+    Ok(Served { server, service })
 }
 
-/// What a program in a server's pod says.
-fn in_pod(cluster: &TestCluster, server: &Server, arguments: &[&str]) -> Result<String> {
-    let begin = ["exec", &server.name, "--", "/skep-demo"];
-    cluster.kubectl(&[&begin[..], arguments].concat())
-}
-
-/// Asks `to`, by pod address and by Service, over TCP and UDP, by `ask`; every answer must come from it.
-fn all_ways(who: &str, to: &Server, ask: impl Fn(&[&str]) -> Result<Outcome>) -> Result<()> {
-    let modes: [&[&str]; 3] = [&[], &["--udp"], &["--udp", "--unconnected"]];
-    for target in [format!("{}:8080", to.ip), to.service.clone()] {
-        for mode in modes {
-            let requests = REQUESTS.to_string();
-            let outcome = ask(&[&["load", &target, "--requests", &requests][..], mode].concat())?;
-            let answered = outcome.answered.get(&to.name).copied();
-            ensure!(
-                (answered, outcome.failed) == (Some(REQUESTS), 0),
-                "{who} to {target} {mode:?} on node {}: {outcome:?}",
-                to.node
-            );
-        }
+impl Served {
+    /// The pod's first address, and the Service.
+    fn targets(&self) -> impl Iterator<Item = SocketAddr> {
+        self.server.targets().take(1).chain([self.service])
     }
-    Ok(())
 }
 
 #[test]
@@ -89,31 +65,34 @@ fn two_nodes_reach_each_other_and_nothing_stays_of_them() -> Result<()> {
     Ok(())
 }
 
-fn across(cluster: &TestCluster, from: &Server, to: &Server) -> Result<()> {
+fn across(cluster: &TestCluster, from: &Served, to: &Served) -> Result<()> {
+    let (pod, name) = (&from.server, &to.server.name);
     // The other node's agent may hear of the Service a moment later.
-    let services = || in_pod(cluster, from, &["get", &to.service]);
+    let services = || pod.run(cluster, &["get", &to.service.to_string()]);
     cluster.wait("the Service on the other node", || services().is_ok())?;
-    all_ways("pod", to, |words| Ok(serde_json::from_str(&in_pod(cluster, from, words)?)?))?;
-    all_ways("node", to, |words| cluster.load_from_node(from.node, words.get(1..).unwrap_or_default()))?;
+    for target in to.targets() {
+        pod.reaches(cluster, target, &[name])?;
+    }
     // Pods see each other's own addresses, and nodes'.
-    let peer = in_pod(cluster, from, &["get", &format!("{}:8080", to.ip), "/peer"])?;
-    assert_eq!(peer.trim(), from.ip, "an address was translated between pods");
-    let mut ask = command(cluster.demo_program());
-    ask.args(["get", &format!("{}:8080", to.ip), "/peer"]);
-    let node = cluster.node(from.node)?;
-    assert_eq!(text(&mut on_node(&cluster.config, node, &ask))?.trim(), node.ip.to_string());
+    let target = to.server.targets().next().context("an address")?;
+    let peer = pod.run(cluster, &["get", &target.to_string(), "/peer"])?;
+    assert_eq!(peer.trim(), pod.ips[0].to_string(), "an address was translated between pods");
+    let peer = demo_on(cluster, pod.node, &format!("get {target} /peer"))?;
+    assert_eq!(peer.trim(), cluster.node(pod.node)?.ip.to_string());
     Ok(())
 }
 
 /// What kubectl and the server do for people: logs, exec (as above), the proxy; and pods asked from the machine.
-fn from_the_machine(cluster: &TestCluster, servers: &[Server]) -> Result<()> {
-    for server in servers {
+fn from_the_machine(cluster: &TestCluster, servers: &[Served]) -> Result<()> {
+    for Served { server, .. } in servers {
         let log = cluster.kubectl(&["logs", &server.name])?;
         assert!(log.starts_with(&format!("{} serves on ", server.name)), "{log}");
         let path = format!("/api/v1/namespaces/default/pods/{}:8080/proxy/", server.name);
         assert_eq!(cluster.kubectl(&["get", "--raw", &path])?.trim(), server.name);
-        let answer = get(format!("{}:8080", server.ip).parse()?, "/", Duration::from_secs(5))?;
-        assert_eq!(answer.body.trim(), server.name);
+        for target in server.targets() {
+            let answer = get(target, "/", Duration::from_secs(5))?;
+            assert_eq!(answer.body.trim(), server.name);
+        }
     }
     let nodes = cluster.api.list("/api/v1/nodes")?;
     let ready = |node: &Value| xtask::api::condition(node, "Ready") == Some("True");
@@ -128,17 +107,13 @@ fn nodes_are_apart(cluster: &TestCluster) -> Result<()> {
     let mut links = Vec::new();
     for number in [1, 2] {
         let node = cluster.node(number)?;
-        let on = |program: &str, arguments: &[&str]| {
-            let mut inner = command(program);
-            inner.args(arguments);
-            text(&mut on_node(&cluster.config, node, &inner))
-        };
-        assert_eq!(on("cat", &["/proc/sys/kernel/hostname"])?.trim(), node.name);
+        let on = |program: &str, words: &str| on(cluster, number, program, words);
+        assert_eq!(on("cat", "/proc/sys/kernel/hostname")?.trim(), node.name);
         let cgroup = format!("/skep/{}/{}/host", cluster.config.name, node.name);
-        let cgroups = on("cat", &["/proc/self/cgroup"])?;
+        let cgroups = on("cat", "/proc/self/cgroup")?;
         assert!(cgroups.lines().all(|line| line.ends_with(&cgroup)), "{cgroups}");
-        links.push(on("readlink", &["/proc/self/ns/net"])?);
-        let out = on("ip", &["route", "get", "198.51.100.1"])?;
+        links.push(on("readlink", "/proc/self/ns/net")?);
+        let out = on("ip", "route get 198.51.100.1")?;
         assert!(out.contains("dev eth0"), "Services need a route before translation: {out}");
         let mut outside = command(cluster.demo_program());
         outside.args(["get", "198.51.100.1:80", "--timeout-ms", "20000"]);
@@ -153,21 +128,20 @@ fn nodes_are_apart(cluster: &TestCluster) -> Result<()> {
 }
 
 /// Routes are the kernel's: they stay when no agent is there, and the next agent takes them over.
-fn agents_may_be_dead(cluster: &TestCluster, servers: &[Server]) -> Result<()> {
+fn agents_may_be_dead(cluster: &TestCluster, servers: &[Served]) -> Result<()> {
     for number in [1, 2] {
         cluster.kill_on(number, "skep-agent")?;
     }
+    let over = |node: usize, to: &Served| {
+        to.targets().try_for_each(|target| node_reaches(cluster, node, target, &[&to.server.name]))
+    };
     for (from, to) in [(1, &servers[1]), (2, &servers[0])] {
-        all_ways("node", to, |words| cluster.load_from_node(from, words.get(1..).unwrap_or_default()))?;
+        over(from, to)?;
     }
     // While nobody looks: a route of a node that is no more, another program's route, and one that got lost.
     let network = cluster.config.cluster_cidr.trim_end_matches("0.0/16");
     let (stale, foreign) = (format!("{network}200.0/24"), format!("{network}201.0/24"));
-    let ip = |words: &str| {
-        let mut ip = command("ip");
-        ip.args(words.split(' '));
-        text(&mut on_node(&cluster.config, cluster.node(1)?, &ip))
-    };
+    let ip = |words: &str| on(cluster, 1, "ip", words);
     let lost = format!("via {}", cluster.node(2)?.ip);
     let routes = || ip(&format!("route show root {}", cluster.config.cluster_cidr));
     assert!(routes()?.contains(&lost), "{}", routes()?);
@@ -182,8 +156,8 @@ fn agents_may_be_dead(cluster: &TestCluster, servers: &[Server]) -> Result<()> {
         routes().is_ok_and(|routes| routes.contains(&lost) && !routes.contains(&stale))
     })?;
     assert!(routes()?.contains(&foreign), "{}", routes()?);
-    all_ways("node", &servers[1], |words| cluster.load_from_node(1, words.get(1..).unwrap_or_default()))?;
+    over(1, &servers[1])?;
     cluster.wait("the agents to be back", || {
-        servers.iter().all(|server| in_pod(cluster, server, &["get", "127.0.0.1:8080"]).is_ok())
+        servers.iter().all(|served| served.server.run(cluster, &["get", "127.0.0.1:8080"]).is_ok())
     })
 }

@@ -190,6 +190,12 @@ pub fn sysctl(name: &str) -> Result<String> {
     Ok(fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?.trim().to_owned())
 }
 
+/// Whether the kernel has IPv6, and new interfaces of this network namespace too.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    sysctl("net/ipv6/conf/all/disable_ipv6").is_ok_and(|disabled| disabled == "0")
+}
+
 /// Sets a kernel setting below `/proc/sys`.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ pub fn credentials(config: &Config, node: &Node, layout: &Layout) -> Result<Path
     if !all.iter().all(|name| credentials.join(name).exists()) {
         let mut issue = command(layout.bin().join("skep-server"));
         issue.arg("node-credentials").arg("--data-dir").arg(config.server_data());
-        issue.args(["--node-name", &node.name, "--node-ip", &node.ip.to_string()]);
+        issue.args(["--node-name", &node.name, "--node-ip", &node.ip_list()]);
         issue.args(["--server", &config.server_url()]).arg("--out").arg(&credentials);
         captured(&mut issue)?;
     }
@@ -40,7 +40,7 @@ pub fn command_line(config: &Config, node: &Node, layout: &Layout) -> Result<Com
     fs::create_dir_all(&data)?;
     let mut agent = command(bin.join("skep-agent"));
     agent.arg("--kubeconfig").arg(credentials.join("kubeconfig"));
-    agent.args(["--node-name", &node.name, "--node-ip", &node.ip.to_string()]);
+    agent.args(["--node-name", &node.name, "--node-ip", &node.ip_list()]);
     agent.arg("--data-dir").arg(&data);
     let socket = config.containerd_socket(node);
     agent.arg("--container-runtime-endpoint").arg(format!("unix://{}", socket.display()));
@@ -49,7 +49,8 @@ pub fn command_line(config: &Config, node: &Node, layout: &Layout) -> Result<Com
     }
     agent.arg("--bpf-object").arg(bin.join("skep-ebpf.o"));
     agent.args(["--bpffs", "/sys/fs/bpf", "--cluster-name", &config.name]);
-    agent.args(["--cluster-cidr", &config.cluster_cidr, "--service-cluster-ip-range", &config.service_cidr]);
+    agent.args(["--cluster-cidr", &config.cluster_cidrs()]);
+    agent.args(["--service-cluster-ip-range", &config.service_cidrs()]);
     agent.args(["--cluster-dns", &config.cluster_dns()?.to_string()]);
     agent.arg("--tls-cert-file").arg(credentials.join("tls.crt"));
     agent.arg("--tls-private-key-file").arg(credentials.join("tls.key"));

@@ -1,13 +1,14 @@
 //! What a cluster is called and where its parts lie.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::lan::Lan;
+use crate::kernel;
 
 /// A cluster on this machine. Kept as `cluster.json` in its directory, so that every later command finds the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,16 +21,38 @@ pub struct Config {
     pub server_ip: Ipv4Addr,
     /// Port of the API server.
     pub secure_port: u16,
-    /// Addresses of pods.
+    /// IPv4 addresses of pods.
     pub cluster_cidr: String,
-    /// Addresses of Services.
+    /// IPv4 addresses of Services.
     pub service_cidr: String,
+    /// What it has of IPv6 beside that; nothing on a kernel without.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6>,
     /// Port of the DNS servers on their nodes.
     pub dns_port: u16,
     /// The network that joins nodes with network namespaces of their own. Without one, the only node is the machine.
     pub lan: Option<Lan>,
     /// Its nodes, at least one.
     pub nodes: Vec<Node>,
+}
+
+/// What a cluster of both families has of IPv6: ranges of unique local addresses (RFC 4193).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6 {
+    /// Addresses of pods.
+    pub cluster_cidr: String,
+    /// Addresses of Services.
+    pub service_cidr: String,
+}
+
+impl Ipv6 {
+    /// The ranges of every cluster that is told nothing else, where the kernel has IPv6.
+    fn default_ranges() -> Option<Self> {
+        kernel::has_ipv6().then(|| Ipv6 {
+            cluster_cidr: "fd00:10:244::/56".to_owned(),
+            service_cidr: "fd00:10:96::/112".to_owned(),
+        })
+    }
 }
 
 /// A node of a cluster.
@@ -39,6 +62,9 @@ pub struct Node {
     pub name: String,
     /// Its address.
     pub ip: Ipv4Addr,
+    /// Its IPv6 address, where it has one.
+    #[serde(default)]
+    pub ip6: Option<Ipv6Addr>,
     /// Port of the agent's kubelet API.
     pub agent_port: u16,
     /// Port of the agent's health endpoint, on loopback.
@@ -56,15 +82,27 @@ const fn proxy_healthz_port() -> u16 {
 }
 
 impl Node {
-    fn numbered(number: u8, ip: Ipv4Addr) -> Self {
+    fn numbered(number: u8, ip: Ipv4Addr, ip6: Option<Ipv6Addr>) -> Self {
         Node {
             name: format!("node-{number}"),
             ip,
+            ip6,
             agent_port: 10250,
             healthz_port: 10248,
             dns_http_port: 9153,
             proxy_healthz_port: proxy_healthz_port(),
         }
+    }
+
+    /// Its addresses, IPv4 first.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        [IpAddr::V4(self.ip)].into_iter().chain(self.ip6.map(IpAddr::V6))
+    }
+
+    /// The same as programs are told them: with commas between.
+    #[must_use]
+    pub fn ip_list(&self) -> String {
+        self.ips().map(|ip| ip.to_string()).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -75,6 +113,8 @@ impl Config {
     /// When `dir` cannot be made absolute.
     pub fn new(dir: &Path) -> Result<Self> {
         let ip = own_address();
+        let ipv6 = Ipv6::default_ranges();
+        let ip6 = ipv6.as_ref().and_then(|_| own_ipv6_address());
         Ok(Config {
             name: "skep".to_owned(),
             dir: std::path::absolute(dir)?,
@@ -82,9 +122,10 @@ impl Config {
             secure_port: 6443,
             cluster_cidr: "10.244.0.0/16".to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
+            ipv6,
             dns_port: 10053,
             lan: None,
-            nodes: vec![Node::numbered(1, ip)],
+            nodes: vec![Node::numbered(1, ip, ip6)],
         })
     }
 
@@ -98,7 +139,9 @@ impl Config {
             "--agents {agents}: a cluster on one machine has 1 to {} nodes",
             Lan::NODES
         );
-        let nodes = (1..=agents).map(|number| Node::numbered(number, lan.node(number))).collect();
+        let ip6 = |number| self.ipv6.as_ref().map(|_| lan.node6(number));
+        let nodes =
+            (1..=agents).map(|number| Node::numbered(number, lan.node(number), ip6(number))).collect();
         Ok(Config { server_ip: lan.machine(), lan: Some(lan), nodes, ..self })
     }
 
@@ -233,6 +276,18 @@ impl Config {
         Ok(Ipv4Addr::from(u32::from(base) + 10))
     }
 
+    /// Pod addresses of all its families, as programs are told them.
+    #[must_use]
+    pub fn cluster_cidrs(&self) -> String {
+        both(&self.cluster_cidr, self.ipv6.as_ref().map(|ipv6| &ipv6.cluster_cidr))
+    }
+
+    /// Service addresses of all its families, as programs are told them.
+    #[must_use]
+    pub fn service_cidrs(&self) -> String {
+        both(&self.service_cidr, self.ipv6.as_ref().map(|ipv6| &ipv6.service_cidr))
+    }
+
     /// A process's log.
     #[must_use]
     pub fn log(&self, process: &str) -> PathBuf {
@@ -252,18 +307,35 @@ impl Config {
     }
 }
 
-/// This machine's address towards the default route; loopback when it has none. Nothing is sent.
+fn both(v4: &str, v6: Option<&String>) -> String {
+    v6.map_or_else(|| v4.to_owned(), |v6| format!("{v4},{v6}"))
+}
+
+/// The address that this machine has towards another. Nothing is sent.
+fn toward(any: IpAddr, other: IpAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((other, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// This machine's address towards the default route; loopback when it has none.
 #[must_use]
 pub fn own_address() -> Ipv4Addr {
-    let toward_default = || -> std::io::Result<IpAddr> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        // An address reserved for documentation: it lies behind the default route on every machine.
-        socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9))?;
-        Ok(socket.local_addr()?.ip())
-    };
-    match toward_default() {
-        Ok(IpAddr::V4(address)) => address,
+    // An address reserved for documentation: it lies behind the default route on every machine.
+    match toward(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(198, 51, 100, 1).into()) {
+        Some(IpAddr::V4(address)) => address,
         _ => Ipv4Addr::LOCALHOST,
+    }
+}
+
+/// The same for IPv6; none where there is no such route.
+fn own_ipv6_address() -> Option<Ipv6Addr> {
+    let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    match toward(Ipv6Addr::UNSPECIFIED.into(), documentation.into()) {
+        Some(IpAddr::V6(address)) if !address.is_loopback() && !address.is_unicast_link_local() => {
+            Some(address)
+        }
+        _ => None,
     }
 }
 
@@ -293,6 +365,13 @@ mod tests {
         assert_eq!(two.node("2").unwrap(), &two.nodes[1]);
         assert!(two.node("node-3").unwrap_err().to_string().contains("node-1, node-2"));
         assert_ne!(two.nodes[0].ip, two.nodes[1].ip);
+        let four = Config { ipv6: None, ..machine.clone() }.with_agents(1, lan).unwrap();
+        assert_eq!(four.nodes[0].ip_list(), "10.245.7.1");
+        assert_eq!(four.cluster_cidrs(), "10.244.0.0/16");
+        let ranges = Ipv6 { cluster_cidr: "fd00::/56".into(), service_cidr: "fd01::/112".into() };
+        let dual = Config { ipv6: Some(ranges), ..machine.clone() }.with_agents(2, lan).unwrap();
+        assert_eq!(dual.nodes[1].ip_list(), "10.245.7.2,fd00:10:245:7::2");
+        assert_eq!(dual.service_cidrs(), "10.96.0.0/16,fd01::/112");
         for agents in [0, 201, 255] {
             assert!(machine.clone().with_agents(agents, lan).is_err(), "{agents}");
         }

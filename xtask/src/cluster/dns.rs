@@ -23,8 +23,13 @@ pub fn command_line(config: &Config, node: &Node, layout: &Layout) -> Result<Com
     let mut dns = command(layout.bin().join("skep-dns"));
     dns.arg("--kubeconfig").arg(credentials(config, node, layout)?.join("dns.kubeconfig"));
     dns.arg("--data-dir").arg(&data);
-    dns.args(["--bind-address", &node.ip.to_string(), "--port", &config.dns_port.to_string()]);
-    dns.args(["--cluster-cidr", &config.cluster_cidr, "--http-port", &node.dns_http_port.to_string()]);
+    for ip in node.ips() {
+        dns.args(["--bind-address", &ip.to_string()]);
+    }
+    for range in config.cluster_cidrs().split(',') {
+        dns.args(["--cluster-cidr", range]);
+    }
+    dns.args(["--port", &config.dns_port.to_string(), "--http-port", &node.dns_http_port.to_string()]);
     Ok(dns)
 }
 

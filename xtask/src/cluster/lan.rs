@@ -3,12 +3,13 @@
 //!
 //! Nothing leaves the machine: the nodes' default route leads to the bridge, whose namespace answers that no other network
 //! can be reached. (There must be one, for the kernel looks for a route before a packet's address is translated.)
+//! In a cluster of both families all of this is so for IPv6 too.
 //!
 //! Every step may be done again, so that an `up` that was killed anywhere is made whole by the next.
 
 use std::fmt;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -29,7 +30,8 @@ const MACHINE: &str = "machine";
 /// A node's interface, as the node sees it.
 const UPLINK: &str = "eth0";
 
-/// An IPv4 network of 256 addresses that nodes of one machine share.
+/// A network that nodes of one machine share: 256 addresses of IPv4, `10.245.3.0/24`, and beside them
+/// `fd00:10:245:3::/64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Lan([u8; 3]);
@@ -37,6 +39,9 @@ pub struct Lan([u8; 3]);
 impl Lan {
     /// How many nodes it has addresses for.
     pub const NODES: u8 = 200;
+    const STRANGER: u8 = 252;
+    const GATEWAY: u8 = 253;
+    const MACHINE: u8 = 254;
 
     /// The first network of 10.245.0.0/16 that this machine has no route into.
     ///
@@ -44,8 +49,10 @@ impl Lan {
     /// When there is none.
     pub fn free() -> Result<Self> {
         let routes = fs::read_to_string("/proc/net/route").context("/proc/net/route")?;
+        // Not there on a kernel without IPv6.
+        let routes6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
         let mut all = (0..=255).map(|third| Lan([10, 245, third]));
-        all.find(|lan| !lan.met_by(&routes))
+        all.find(|lan| !lan.met_by(&routes) && !lan.met_by_ipv6(&routes6))
             .context("this machine has routes into all of 10.245.0.0/16: there is no place for nodes")
     }
 
@@ -61,9 +68,30 @@ impl Lan {
         })
     }
 
+    /// The same of `/proc/net/ipv6_route`: destination and length of its prefix in hexadecimal, and more.
+    fn met_by_ipv6(self, table: &str) -> bool {
+        let own = self.host6(0).to_bits();
+        table.lines().any(|line| {
+            let mut fields = line.split(' ');
+            let mut hex = || u128::from_str_radix(fields.next()?, 16).ok();
+            let (Some(to), Some(prefix)) = (hex(), hex()) else { return false };
+            let common = u128::MAX.checked_shl(128 - prefix.min(64) as u32).unwrap_or(0);
+            common != 0 && to & common == own & common
+        })
+    }
+
     fn host(self, last: u8) -> Ipv4Addr {
         let [a, b, c] = self.0;
         Ipv4Addr::new(a, b, c, last)
+    }
+
+    /// Its groups read like the numbers of the IPv4 network.
+    fn host6(self, last: u8) -> Ipv6Addr {
+        let group = |number: u8| {
+            u16::from(number / 100) << 8 | u16::from(number / 10 % 10) << 4 | u16::from(number % 10)
+        };
+        let [a, b, c] = self.0.map(group);
+        Ipv6Addr::new(0xfd00, a, b, c, 0, 0, 0, group(last))
     }
 
     /// The address of a node, counted from 1.
@@ -72,21 +100,33 @@ impl Lan {
         self.host(number)
     }
 
+    /// The IPv6 address of a node.
+    #[must_use]
+    pub fn node6(self, number: u8) -> Ipv6Addr {
+        self.host6(number)
+    }
+
     /// The bridge's own address, the nodes' default gateway.
     fn gateway(self) -> Ipv4Addr {
-        self.host(253)
+        self.host(Self::GATEWAY)
+    }
+
+    /// The network's prefix in each family of the cluster, with the address of host number `last`.
+    fn addresses(self, config: &Config, last: u8) -> Vec<String> {
+        let v6 = config.ipv6.as_ref().map(|_| format!("{}/64", self.host6(last)));
+        [format!("{}/24", self.host(last))].into_iter().chain(v6).collect()
     }
 
     /// The address of a namespace that is no node.
     #[must_use]
     pub fn stranger(self) -> Ipv4Addr {
-        self.host(252)
+        self.host(Self::STRANGER)
     }
 
     /// The machine's address.
     #[must_use]
     pub fn machine(self) -> Ipv4Addr {
-        self.host(254)
+        self.host(Self::MACHINE)
     }
 }
 
@@ -132,6 +172,16 @@ fn namespace(config: &Config) -> PathBuf {
     config.run_dir().join("netns").join(BRIDGE)
 }
 
+/// Gives an interface its addresses, and takes it up. Nobody else has them, so that they need not be tried out first.
+fn join(run: &dyn Fn(&str) -> Command, interface: &str, addresses: &[String]) -> Result<()> {
+    for address in addresses {
+        let sure = if address.contains(':') { " nodad" } else { "" };
+        captured(&mut run(&format!("addr replace {address} dev {interface}{sure}")))?;
+    }
+    captured(&mut run(&format!("link set {interface} up")))?;
+    Ok(())
+}
+
 fn ip(words: &str) -> Command {
     let mut ip = command(which("ip").unwrap_or_else(|| "ip".into()));
     ip.args(words.split(' '));
@@ -157,22 +207,20 @@ pub fn make(config: &Config) -> Result<()> {
     if captured(&mut ip_in(&bridge, &format!("link show {BRIDGE}"))).is_err() {
         captured(&mut ip_in(&bridge, &format!("link add {BRIDGE} type bridge")))?;
     }
-    for words in [
-        format!("addr replace {}/24 dev {BRIDGE}", lan.gateway()),
-        format!("link set {BRIDGE} up"),
-        "route replace unreachable default".to_owned(),
-    ] {
-        captured(&mut ip_in(&bridge, &words))?;
-    }
+    join(&|words| ip_in(&bridge, words), BRIDGE, &lan.addresses(config, Lan::GATEWAY))?;
+    captured(&mut ip_in(&bridge, "route replace unreachable default"))?;
     // So that it answers for the networks that cannot be reached.
     kernel::in_netns(Some(&bridge), || kernel::set_sysctl("net/ipv4/ip_forward", "1"))??;
+    if config.ipv6.is_some() {
+        captured(&mut ip_in(&bridge, "-6 route replace unreachable default"))?;
+        kernel::in_netns(Some(&bridge), || kernel::set_sysctl("net/ipv6/conf/all/forwarding", "1"))??;
+    }
     let leg = leg(config);
     if captured(&mut ip(&format!("link show {leg}"))).is_err() {
         let peer = format!("peer name {MACHINE} netns {}", bridge.display());
         captured(&mut ip(&format!("link add {leg} type veth {peer}")))?;
     }
-    captured(&mut ip(&format!("addr replace {}/24 dev {leg}", lan.machine())))?;
-    captured(&mut ip(&format!("link set {leg} up")))?;
+    join(&ip, &leg, &lan.addresses(config, Lan::MACHINE))?;
     captured(&mut ip_in(&bridge, &format!("link set {MACHINE} master {BRIDGE} up")))?;
     for node in &config.nodes {
         wire(config, lan, node).with_context(|| format!("the network of {}", node.name))?;
@@ -188,42 +236,44 @@ pub fn make(config: &Config) -> Result<()> {
 pub fn stranger(config: &Config) -> Result<PathBuf> {
     let lan = config.lan.context("a cluster whose only node is the machine has no network for strangers")?;
     let own = namespace(config).with_file_name("stranger");
-    join(&namespace(config), &own, "stranger", lan.stranger(), lan.gateway())?;
+    plug(config, lan, &own, "stranger", &lan.addresses(config, Lan::STRANGER))?;
     Ok(own)
 }
 
 fn wire(config: &Config, lan: Lan, node: &Node) -> Result<()> {
     let Some(own) = config.netns(node) else { return Ok(()) };
-    join(&namespace(config), &own, &node.name, node.ip, lan.gateway())
+    let prefixed = node.ips().map(|ip| format!("{ip}/{}", if ip.is_ipv4() { 24 } else { 64 }));
+    plug(config, lan, &own, &node.name, &prefixed.collect::<Vec<_>>())
 }
 
 /// A wire from a namespace, which is made if it is missing, to the bridge.
-fn join(bridge: &Path, own: &Path, name: &str, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {
+fn plug(config: &Config, lan: Lan, own: &Path, name: &str, addresses: &[String]) -> Result<()> {
+    let bridge = namespace(config);
     kernel::ensure_netns(own)?;
     let end = format!("to-{name:.12}");
-    if captured(&mut ip_in(bridge, &format!("link show {end}"))).is_err() {
+    if captured(&mut ip_in(&bridge, &format!("link show {end}"))).is_err() {
         let peer = format!("peer name {UPLINK} netns {}", own.display());
-        captured(&mut ip_in(bridge, &format!("link add {end} type veth {peer}")))?;
+        captured(&mut ip_in(&bridge, &format!("link add {end} type veth {peer}")))?;
     }
-    captured(&mut ip_in(bridge, &format!("link set {end} master {BRIDGE} up")))?;
-    for words in [
-        "link set lo up".to_owned(),
-        format!("addr replace {address}/24 dev {UPLINK}"),
-        format!("link set {UPLINK} up"),
-        format!("route replace default via {gateway}"),
-    ] {
-        captured(&mut ip_in(own, &words))?;
+    captured(&mut ip_in(&bridge, &format!("link set {end} master {BRIDGE} up")))?;
+    captured(&mut ip_in(own, "link set lo up"))?;
+    join(&|words| ip_in(own, words), UPLINK, addresses)?;
+    captured(&mut ip_in(own, &format!("route replace default via {}", lan.gateway())))?;
+    if config.ipv6.is_some() {
+        captured(&mut ip_in(own, &format!("-6 route replace default via {}", lan.host6(Lan::GATEWAY))))?;
     }
     Ok(())
 }
 
-/// Leads the machine's packets for a node's pods to that node.
+/// Leads the machine's packets for a node's pods, `pods` of any family, to that node.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn route(config: &Config, node: &Node, pods: &str) -> Result<()> {
-    if config.lan.is_some() {
-        let words = format!("route replace {pods} via {} dev {} proto {ROUTES}", node.ip, leg(config));
+    let via = node.ips().find(|ip| ip.is_ipv6() == pods.contains(':'));
+    if let Some(via) = via.filter(|_| config.lan.is_some()) {
+        let family = if via.is_ipv6() { "-6 " } else { "" };
+        let words = format!("{family}route replace {pods} via {via} dev {} proto {ROUTES}", leg(config));
         captured(&mut ip(&words)).with_context(|| {
             format!("pods of {} cannot be reached from this machine: is there another cluster?", node.name)
         })?;
@@ -242,9 +292,13 @@ pub fn remove(config: &Config) -> Result<()> {
         // It may have gone with its namespace in between.
         let _ = captured(&mut ip(&format!("link del {leg}")));
     }
-    let routes = format!("root {} proto {ROUTES}", config.cluster_cidr);
-    let _ = captured(&mut ip(&format!("route flush {routes}")));
-    let left = text(&mut ip(&format!("route show {routes}")))?;
+    let v6 = config.ipv6.as_ref().map(|ipv6| ("-6 ", ipv6.cluster_cidr.as_str()));
+    let mut left = String::new();
+    for (family, pods) in [("", config.cluster_cidr.as_str())].into_iter().chain(v6) {
+        let routes = format!("root {pods} proto {ROUTES}");
+        let _ = captured(&mut ip(&format!("{family}route flush {routes}")));
+        left += &text(&mut ip(&format!("{family}route show {routes}")))?;
+    }
     if !left.trim().is_empty() {
         bail!("routes: {}", left.trim().replace('\n', ", "));
     }
@@ -260,6 +314,7 @@ mod tests {
         let lan: Lan = "10.245.3.0/24".parse().unwrap();
         assert_eq!(lan.to_string(), "10.245.3.0/24");
         assert_eq!(lan.node(2), Ipv4Addr::new(10, 245, 3, 2));
+        assert_eq!(lan.node6(12), "fd00:10:245:3::12".parse::<Ipv6Addr>().unwrap());
         assert!(![lan.stranger(), lan.gateway(), lan.machine()].contains(&lan.node(Lan::NODES)));
         for bad in ["10.245.3.1/24", "10.245.3.0/16", "10.245.0/24", ""] {
             assert!(bad.parse::<Lan>().is_err(), "{bad}");
@@ -284,6 +339,17 @@ mod tests {
             ("0000F40A", "0000FFFF", false),
         ] {
             assert_eq!(lan.met_by(&table(destination, mask)), meets, "{destination} {mask}");
+        }
+        for (destination, prefix, meets) in [
+            ("00000000000000000000000000000000", "00", false),
+            ("fd000010024500030000000000000000", "40", true),
+            ("fd000010024500030000000000000007", "80", true),
+            ("fd000010024500040000000000000000", "40", false),
+            ("fd000010000000000000000000000000", "20", true),
+            ("fe800000000000000000000000000000", "0a", false),
+        ] {
+            let line = format!("{destination} {prefix} {destination} 00 {destination} 00000400 1 0 1 eth0\n");
+            assert_eq!(lan.met_by_ipv6(&line), meets, "{destination} {prefix}");
         }
     }
 }

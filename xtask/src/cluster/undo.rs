@@ -14,6 +14,8 @@ use crate::kernel;
 /// Kernel settings, below `/proc/sys`, that a node needs of the machine when it is the machine. Nodes in namespaces have
 /// settings of their own.
 const SYSCTLS: &[(&str, &str)] = &[("net/ipv4/ip_forward", "1")];
+/// The same for IPv6, which the agent sees to; here only what they were is kept.
+const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 /// File systems a cluster needs: bpffs for pins, tracefs for tracepoints.
 const FILE_SYSTEMS: &[(&str, &str)] = &[("bpf", "/sys/fs/bpf"), ("tracefs", "/sys/kernel/tracing")];
 
@@ -66,6 +68,13 @@ impl Undo {
                 kernel::set_sysctl(name, wanted)?;
             }
         }
+        if config.lan.is_none() && config.ipv6.is_some() {
+            for name in [IPV6_FORWARDING.to_owned()].into_iter().chain(default_route_settings()) {
+                let found = kernel::sysctl(&name)?;
+                undo.sysctls.entry(name).or_insert(found);
+            }
+            undo.write(&run)?;
+        }
         Ok(())
     }
 
@@ -96,6 +105,17 @@ impl Undo {
         }
         left
     }
+}
+
+/// Whether the interface of the default route takes router advertisements: a host that forwards must be told to go on.
+fn default_route_settings() -> Option<String> {
+    let routes = fs::read_to_string("/proc/net/route").ok()?;
+    let default = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let name = fields.next()?;
+        (fields.next()? == "00000000").then(|| format!("net/ipv6/conf/{name}/accept_ra"))
+    };
+    routes.lines().skip(1).find_map(default).filter(|name| kernel::sysctl(name).is_ok())
 }
 
 /// Whether a BPF file system holds anything but the two iterators that the kernel itself puts there.

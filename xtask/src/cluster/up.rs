@@ -114,8 +114,8 @@ pub fn server_command(config: &Config, layout: &Layout) -> Command {
     server.arg("--secure-port").arg(config.secure_port.to_string());
     server.arg("--advertise-address").arg(config.server_ip.to_string());
     server.arg("--tls-san").arg("127.0.0.1").arg("--tls-san").arg("localhost");
-    server.arg("--service-cluster-ip-range").arg(&config.service_cidr);
-    server.arg("--cluster-cidr").arg(&config.cluster_cidr);
+    server.arg("--service-cluster-ip-range").arg(config.service_cidrs());
+    server.arg("--cluster-cidr").arg(config.cluster_cidrs());
     server.arg("--cluster-dns-port").arg(config.dns_port.to_string());
     server
 }
@@ -157,15 +157,18 @@ fn wait_ready(config: &Config, api: &Api) -> Result<()> {
             pods = ready(api, node);
             pods.is_some()
         })?;
-        lan::route(config, node, &pods.unwrap_or_default())?;
+        for range in pods.unwrap_or_default() {
+            lan::route(config, node, &range)?;
+        }
     }
     step.done("");
     Ok(())
 }
 
 /// The pod addresses of a node that is Ready.
-fn ready(api: &Api, node: &Node) -> Option<String> {
+fn ready(api: &Api, node: &Node) -> Option<Vec<String>> {
     let object = api.get(&format!("/api/v1/nodes/{}", node.name)).and_then(|answer| answer.success()).ok()?;
-    let pods = object["spec"]["podCIDR"].as_str()?;
-    (condition(&object, "Ready") == Some("True")).then(|| pods.to_owned())
+    let pods =
+        object["spec"]["podCIDRs"].as_array()?.iter().filter_map(|range| Some(range.as_str()?.to_owned()));
+    (condition(&object, "Ready") == Some("True")).then(|| pods.collect())
 }
