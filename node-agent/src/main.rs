@@ -127,7 +127,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
             conf_dir: flags.cni_conf_dir.clone(),
             bin_dir: flags.cni_bin_dir.clone(),
             node: Sources { v4: Some(flags.node_ip.v4), v6: flags.node_ip.v6 },
-            uplink,
+            uplink: uplink.clone(),
         },
         Arc::new(plane.clone()),
     )
@@ -200,7 +200,13 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     ];
     let pod_addresses = nets.into_iter().flatten().collect();
     tokio::spawn(follow_range(network.clone(), nodes.clone(), flags.node_name.clone()));
-    tokio::spawn(routes::follow(nodes.clone(), flags.node_name.clone(), pod_addresses, board.clone()));
+    tokio::spawn(routes::follow(
+        nodes.clone(),
+        flags.node_name.clone(),
+        pod_addresses,
+        uplink,
+        board.clone(),
+    ));
     tokio::spawn(object.clone().keep_lease());
     tokio::spawn(object.keep_status());
 

@@ -77,9 +77,17 @@ impl TestCluster {
     /// # Errors
     /// When a part does not come up; the message quotes its log.
     pub fn start_nodes(agents: u8) -> Result<Self> {
+        Self::start_nodes_apart(agents, 1)
+    }
+
+    /// The same with the nodes on so many networks, with a router between them that knows of no pods.
+    ///
+    /// # Errors
+    /// When a part does not come up; the message quotes its log.
+    pub fn start_nodes_apart(agents: u8, networks: u8) -> Result<Self> {
         let (config, layout) = Self::plan()?;
-        let lan: Lan = format!("10.210.{}.0/24", std::process::id() % 40).parse()?;
-        Self::start_planned(config.with_agents(agents, lan)?, layout)
+        let lan: Lan = format!("10.210.{}.0/24", std::process::id() % 40 * 4).parse()?;
+        Self::start_planned(config.with_agents(agents, lan, networks)?, layout)
     }
 
     fn start_planned(config: Config, layout: Layout) -> Result<Self> {

@@ -58,6 +58,9 @@ enum Task {
         /// such nodes send leaves the machine: they cannot pull images.
         #[arg(long, value_name = "N")]
         agents: Option<u8>,
+        /// On so many networks, with a router between them that knows of no pods.
+        #[arg(long, value_name = "N", requires = "agents", default_value_t = 1)]
+        networks: u8,
         /// Start the cluster and stop there.
         #[arg(long)]
         no_demo: bool,
@@ -154,7 +157,8 @@ fn run(task: Task) -> Result<ExitCode> {
     let layout = Layout::find();
     let at = |dir: Option<PathBuf>| dir.unwrap_or_else(|| layout.cluster());
     match task {
-        Task::Up { dir, agents, no_demo, no_build } => {
+        Task::Up { dir, agents, networks, no_demo, no_build } => {
+            let agents = agents.map(|agents| (agents, networks));
             return bring_up(&layout, &at(dir), agents, no_demo, no_build);
         }
         Task::Down { dir, keep_data } => return take_down(&at(dir), keep_data),
@@ -197,7 +201,7 @@ fn run(task: Task) -> Result<ExitCode> {
 fn bring_up(
     layout: &Layout,
     dir: &std::path::Path,
-    agents: Option<u8>,
+    agents: Option<(u8, u8)>,
     no_demo: bool,
     no_build: bool,
 ) -> Result<ExitCode> {
@@ -207,14 +211,20 @@ fn bring_up(
         builder::build(layout)?;
     }
     let config = match (Config::load(dir)?, agents) {
-        (Some(config), Some(agents)) if config.lan.is_none() || config.nodes.len() != usize::from(agents) => {
+        (Some(config), Some((agents, networks)))
+            if config.lan.is_none()
+                || config.nodes.len() != usize::from(agents)
+                || config.networks != networks =>
+        {
             bail!(
-                "the cluster in {} is not one of {agents} nodes in namespaces: take it down first",
+                "the cluster in {} is not one of {agents} nodes in namespaces on {networks} networks: take it down first",
                 dir.display()
             );
         }
         (Some(config), _) => config,
-        (None, Some(agents)) => Config::new(dir)?.with_agents(agents, Lan::free()?)?,
+        (None, Some((agents, networks))) => {
+            Config::new(dir)?.with_agents(agents, Lan::free(networks)?, networks)?
+        }
         (None, None) => Config::new(dir)?,
     };
     let api = up::up(&config, layout)?;

@@ -1,10 +1,11 @@
 //! Routes to the pods of other nodes: what all Node objects say, held against the kernel's table.
 //!
-//! A node that shares a network with this one is the next hop to its pods. Routes bear a protocol number of our own, and
+//! A node that shares a network with this one is the next hop to its pods; to one on another network there is a tunnel. Routes bear a protocol number of our own, and
 //! nothing else is touched. They stay when the agent ends, and none is removed before all nodes are known.
 
 mod kernel;
 mod plan;
+mod tunnel;
 
 pub(crate) use plan::Net;
 
@@ -18,14 +19,21 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// Wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Keeps the routes of node `own` until the informer ends. Pods have addresses in `cluster`, a network a family.
-pub(crate) async fn follow(nodes: Informer, own: String, cluster: Vec<Net>, board: Board) {
+/// Keeps the routes of node `own` until the informer ends. Pods have addresses in `cluster`, a network a family; what goes
+/// through the tunnel leaves by `uplink`.
+pub(crate) async fn follow(
+    nodes: Informer,
+    own: String,
+    cluster: Vec<Net>,
+    uplink: Option<String>,
+    board: Board,
+) {
     let mut changes = nodes.subscribe();
     nodes.synced().await;
     let mut apart = Default::default();
     loop {
         let views: Vec<NodeView> = nodes.list().iter().map(|node| NodeView::of(&node.value())).collect();
-        let pause = match kernel::reconcile(&own, &views, &cluster).await {
+        let pause = match kernel::reconcile(&own, &views, &cluster, uplink.as_deref()).await {
             Ok(wanted) => {
                 if wanted.apart != apart {
                     for (node, why) in &wanted.apart {

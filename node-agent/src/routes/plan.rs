@@ -92,6 +92,10 @@ impl NodeView {
         let ips = internal.filter_map(|address| address["address"].as_str()?.parse().ok()).collect();
         Self { name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(), ips, pods }
     }
+
+    fn ipv4(&self) -> Option<Ipv4Addr> {
+        self.ips.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None })
+    }
 }
 
 /// An address of this node and the network that it reaches directly.
@@ -117,6 +121,11 @@ pub(crate) enum Way {
         /// Index of the interface.
         link: u32,
     },
+    /// Through the tunnel to another node, which is on no network that this node is in.
+    Tunnel {
+        /// The other node's IPv4 address.
+        node: Ipv4Addr,
+    },
 }
 
 /// What a node wants.
@@ -126,6 +135,25 @@ pub(crate) struct Wanted {
     pub(crate) routes: BTreeMap<Net, Way>,
     /// Nodes whose pods have no way from here, with the reason.
     pub(crate) apart: BTreeMap<String, &'static str>,
+    /// The node's own end of the tunnel.
+    pub(crate) own: Own,
+}
+
+/// What the node itself is to the tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// Its first IPv4 address; none before the node says one.
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// The ranges of its pods.
+    pub(crate) ranges: Vec<Net>,
+}
+
+impl Wanted {
+    /// The nodes at the other ends of the tunnel.
+    pub(crate) fn tunnelled(&self) -> BTreeSet<Ipv4Addr> {
+        let node = |way: &Way| if let Way::Tunnel { node } = way { Some(*node) } else { None };
+        self.routes.values().filter_map(node).collect()
+    }
 }
 
 /// The routes that the node `own` wants. Destinations outside `cluster` (a network a family) are nobody's pods and get none;
@@ -140,7 +168,11 @@ pub(crate) fn wanted(own: &str, nodes: &[NodeView], locals: &[Local], cluster: &
                 out.apart.insert(node.name.clone(), "another node has the same pod addresses");
                 continue;
             }
-            match if node.name == own { Ok(Way::Nowhere) } else { way_to(node, net, locals) } {
+            if node.name == own {
+                out.own.ip = node.ipv4();
+                out.own.ranges.push(net);
+            }
+            match if node.name == own { Ok(Way::Nowhere) } else { way_to(node, net, locals, cluster) } {
                 Ok(way) => drop(out.routes.insert(net, way)),
                 Err(why) => drop(out.apart.insert(node.name.clone(), why)),
             }
@@ -149,22 +181,26 @@ pub(crate) fn wanted(own: &str, nodes: &[NodeView], locals: &[Local], cluster: &
     out
 }
 
-/// The way to a node's pods in `net`: by way of the node's first address of that family.
-fn way_to(node: &NodeView, net: Net, locals: &[Local]) -> Result<Way, &'static str> {
-    let gateway = node.ips.iter().copied().find(|ip| ip.is_ipv6() == net.v6).ok_or(if net.v6 {
-        "it has no internal IPv6 address"
-    } else {
-        "it has no internal IPv4 address"
-    })?;
-    if locals.iter().any(|local| local.ip == gateway) {
+/// The way to a node's pods in `net`: by way of the node's first address of that family, where this node is on a network with
+/// it, else through the tunnel, which is IPv4.
+fn way_to(node: &NodeView, net: Net, locals: &[Local], cluster: &[Net]) -> Result<Way, &'static str> {
+    let gateway = node.ips.iter().copied().find(|ip| ip.is_ipv6() == net.v6);
+    let is_own = |ip: IpAddr| locals.iter().any(|local| local.ip == ip);
+    if let Some(gateway) = gateway.filter(|ip| !is_own(*ip)) {
+        let reaches = |local: &&Local| Net::of(local.ip, local.prefix).is_some_and(|net| net.holds(gateway));
+        // The narrowest network is the one that the kernel would take.
+        if let Some(local) = locals.iter().filter(reaches).max_by_key(|local| local.prefix) {
+            return Ok(Way::Node { gateway, link: local.link });
+        }
+    }
+    let end = node.ipv4().ok_or("it has no internal IPv4 address")?;
+    if is_own(end.into()) {
         return Err("its address is one of this node's own");
     }
-    let reaches = |local: &&Local| Net::of(local.ip, local.prefix).is_some_and(|net| net.holds(gateway));
-    // The narrowest network is the one that the kernel would take.
-    let local = locals.iter().filter(reaches).max_by_key(|local| local.prefix);
-    local
-        .map(|local| Way::Node { gateway, link: local.link })
-        .ok_or("it is on no network that this node is in")
+    if cluster.iter().any(|all| all.holds(end.into())) {
+        return Err("its address is one that pods have");
+    }
+    Ok(Way::Tunnel { node: end })
 }
 
 /// One change of the kernel's table.
@@ -230,6 +266,10 @@ mod tests {
         Way::Node { gateway: gateway.parse().unwrap(), link }
     }
 
+    fn tunnel(node: &str) -> Way {
+        Way::Tunnel { node: node.parse().unwrap() }
+    }
+
     fn plan(nodes: &[NodeView]) -> Wanted {
         wanted("a", nodes, &here(), &[net("10.244.0.0/16"), net("fd00:10:244::/56")])
     }
@@ -264,7 +304,8 @@ mod tests {
             (net("10.244.3.0/24"), through("172.16.5.3", 4)),
             (net("10.244.4.0/24"), through("172.17.0.4", 3)),
         ]);
-        assert_eq!(found, Wanted { routes: expected, apart: BTreeMap::new() });
+        assert_eq!((&found.routes, &found.apart), (&expected, &BTreeMap::new()));
+        assert_eq!(found.tunnelled(), BTreeSet::new());
     }
 
     #[test]
@@ -288,17 +329,22 @@ mod tests {
             (net("10.244.3.0/24"), through("10.0.0.3", 2)),
             (net("fd00:10:244:1::/64"), Way::Nowhere),
             (net("fd00:10:244:2::/64"), through("fd00:9::2", 2)),
+            // It has no IPv6 address.
+            (net("fd00:10:244:3::/64"), tunnel("10.0.0.3")),
         ]);
-        let apart = BTreeMap::from([("c".to_owned(), "it has no internal IPv6 address")]);
-        assert_eq!(found, Wanted { routes: expected, apart });
+        assert_eq!((found.routes, found.apart), (expected, BTreeMap::new()));
+        let own = Own {
+            ip: Some("10.0.0.1".parse().unwrap()),
+            ranges: vec![net("10.244.1.0/24"), net("fd00:10:244:1::/64")],
+        };
+        assert_eq!(found.own, own);
     }
 
     #[test]
     fn a_node_that_cannot_be_reached_is_named_and_gets_no_route() {
         for (ip, why) in [
-            ("192.168.7.7", "it is on no network that this node is in"),
             ("10.0.0.1", "its address is one of this node's own"),
-            ("10.244.9.8", "it is on no network that this node is in"),
+            ("10.244.9.8", "its address is one that pods have"),
         ] {
             let found = plan(&[node("b", ip, "10.244.2.0/24")]);
             assert_eq!(found.apart, BTreeMap::from([("b".to_owned(), why)]), "{ip}");
@@ -306,6 +352,9 @@ mod tests {
         }
         let without = NodeView::of(&json!({"metadata": {"name": "b"}, "spec": {"podCIDR": "10.244.2.0/24"}}));
         assert_eq!(plan(&[without]).apart["b"], "it has no internal IPv4 address");
+        let elsewhere = plan(&[node("b", "192.168.7.7", "10.244.2.0/24")]);
+        assert_eq!(elsewhere.routes, BTreeMap::from([(net("10.244.2.0/24"), tunnel("192.168.7.7"))]));
+        assert_eq!(elsewhere.tunnelled(), BTreeSet::from(["192.168.7.7".parse().unwrap()]));
         let no_pods = NodeView::of(&json!({"metadata": {"name": "b"}}));
         assert_eq!(plan(&[no_pods]), Wanted::default(), "no pods, nothing to reach");
     }

@@ -34,9 +34,9 @@ impl State {
         format!("{} {peer}", self.name)
     }
 
-    /// Status and body for a path that `peer` asks for. `/` counts; the others are for probes and tests.
+    /// Status and body for a path that `peer` asks for. `/` counts; the others are for probes and tests. A query says nothing.
     fn answer(&self, path: &str, peer: IpAddr) -> (u16, String) {
-        match path {
+        match path.split('?').next().unwrap_or_default() {
             "/" => {
                 self.tcp.fetch_add(1, Ordering::Relaxed);
                 (200, format!("{}\n", self.name))
@@ -45,7 +45,7 @@ impl State {
             "/readyz" if self.ready.load(Ordering::Relaxed) => (200, "ready\n".to_owned()),
             "/readyz" => (503, "not ready\n".to_owned()),
             "/ready/on" | "/ready/off" => {
-                self.ready.store(path == "/ready/on", Ordering::Relaxed);
+                self.ready.store(path.starts_with("/ready/on"), Ordering::Relaxed);
                 (200, "ok\n".to_owned())
             }
             "/counts" => {

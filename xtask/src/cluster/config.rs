@@ -30,8 +30,12 @@ pub struct Config {
     pub ipv6: Option<Ipv6>,
     /// Port of the DNS servers on their nodes.
     pub dns_port: u16,
-    /// The network that joins nodes with network namespaces of their own. Without one, the only node is the machine.
+    /// The network that joins nodes with network namespaces of their own, or the first of them. Without one, the only node
+    /// is the machine.
     pub lan: Option<Lan>,
+    /// How many networks there are, one after the other from `lan` on.
+    #[serde(default = "one")]
+    pub networks: u8,
     /// Its nodes, at least one.
     pub nodes: Vec<Node>,
 }
@@ -74,11 +78,18 @@ pub struct Node {
     /// Port of the proxy's health endpoint, on every address.
     #[serde(default = "proxy_healthz_port")]
     pub proxy_healthz_port: u16,
+    /// The network that it is on, counted from 0.
+    #[serde(default)]
+    pub network: u8,
 }
 
 /// As clusters have it that were brought up before it could be chosen.
 const fn proxy_healthz_port() -> u16 {
     10256
+}
+
+const fn one() -> u8 {
+    1
 }
 
 impl Node {
@@ -91,6 +102,7 @@ impl Node {
             healthz_port: 10248,
             dns_http_port: 9153,
             proxy_healthz_port: proxy_healthz_port(),
+            network: 0,
         }
     }
 
@@ -125,24 +137,34 @@ impl Config {
             ipv6,
             dns_port: 10053,
             lan: None,
+            networks: 1,
             nodes: vec![Node::numbered(1, ip, ip6)],
         })
     }
 
-    /// The same cluster with `agents` nodes in network namespaces, joined by `lan`.
+    /// The same cluster with `agents` nodes in network namespaces, joined by `lan` and the networks after it: the first node
+    /// on the first, the second on the second, and so on round.
     ///
     /// # Errors
-    /// When `agents` is zero or more than the network has addresses for.
-    pub fn with_agents(self, agents: u8, lan: Lan) -> Result<Self> {
+    /// When `agents` is zero or more than a network has addresses for, or there are more networks than nodes.
+    pub fn with_agents(self, agents: u8, lan: Lan, networks: u8) -> Result<Self> {
         ensure!(
             (1..=Lan::NODES).contains(&agents),
             "--agents {agents}: a cluster on one machine has 1 to {} nodes",
             Lan::NODES
         );
-        let ip6 = |number| self.ipv6.as_ref().map(|_| lan.node6(number));
-        let nodes =
-            (1..=agents).map(|number| Node::numbered(number, lan.node(number), ip6(number))).collect();
-        Ok(Config { server_ip: lan.machine(), lan: Some(lan), nodes, ..self })
+        ensure!(
+            (1..=agents).contains(&networks),
+            "--networks {networks}: {agents} nodes can be on 1 to {agents} networks"
+        );
+        let node = |number: u8| {
+            let network = (number - 1) % networks;
+            let lan = lan.nth(network);
+            let ip6 = self.ipv6.as_ref().map(|_| lan.node6(number));
+            Node { network, ..Node::numbered(number, lan.node(number), ip6) }
+        };
+        let nodes = (1..=agents).map(node).collect();
+        Ok(Config { server_ip: lan.machine(), lan: Some(lan), networks, nodes, ..self })
     }
 
     /// The node with this name, or with this number counted from 1.
@@ -361,19 +383,25 @@ mod tests {
         assert_eq!((machine.netns(&machine.nodes[0]), machine.cgroup(&machine.nodes[0])), (None, None));
         assert!(machine.node("0").is_err() && machine.node("2").is_err());
         let lan: Lan = "10.245.7.0/24".parse().unwrap();
-        let two = machine.clone().with_agents(2, lan).unwrap();
+        let two = machine.clone().with_agents(2, lan, 1).unwrap();
         assert_eq!(two.node("2").unwrap(), &two.nodes[1]);
         assert!(two.node("node-3").unwrap_err().to_string().contains("node-1, node-2"));
         assert_ne!(two.nodes[0].ip, two.nodes[1].ip);
-        let four = Config { ipv6: None, ..machine.clone() }.with_agents(1, lan).unwrap();
+        let four = Config { ipv6: None, ..machine.clone() }.with_agents(1, lan, 1).unwrap();
         assert_eq!(four.nodes[0].ip_list(), "10.245.7.1");
         assert_eq!(four.cluster_cidrs(), "10.244.0.0/16");
         let ranges = Ipv6 { cluster_cidr: "fd00::/56".into(), service_cidr: "fd01::/112".into() };
-        let dual = Config { ipv6: Some(ranges), ..machine.clone() }.with_agents(2, lan).unwrap();
+        let dual = Config { ipv6: Some(ranges), ..machine.clone() }.with_agents(2, lan, 1).unwrap();
         assert_eq!(dual.nodes[1].ip_list(), "10.245.7.2,fd00:10:245:7::2");
         assert_eq!(dual.service_cidrs(), "10.96.0.0/16,fd01::/112");
+        let apart = machine.clone().with_agents(3, lan, 2).unwrap();
+        let ips: Vec<String> = apart.nodes.iter().map(|node| node.ip.to_string()).collect();
+        assert_eq!(ips, ["10.245.7.1", "10.245.8.2", "10.245.7.3"]);
+        for networks in [0, 3] {
+            assert!(machine.clone().with_agents(2, lan, networks).is_err(), "{networks}");
+        }
         for agents in [0, 201, 255] {
-            assert!(machine.clone().with_agents(agents, lan).is_err(), "{agents}");
+            assert!(machine.clone().with_agents(agents, lan, 1).is_err(), "{agents}");
         }
     }
 }

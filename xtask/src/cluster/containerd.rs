@@ -180,7 +180,7 @@ mod tests {
         let (first, second) = (paths(&one), paths(&two));
         assert_eq!(first.len(), 6);
         assert!(first.iter().zip(&second).all(|(a, b)| a != b), "{first:?} {second:?}");
-        let nodes = one.with_agents(2, "10.245.0.0/24".parse().unwrap()).unwrap();
+        let nodes = one.with_agents(2, "10.245.0.0/24".parse().unwrap(), 1).unwrap();
         assert_ne!(config_toml(&nodes, &nodes.nodes[0]), config_toml(&nodes, &nodes.nodes[1]));
     }
 }

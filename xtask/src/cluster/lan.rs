@@ -1,5 +1,6 @@
-//! The network of nodes that are not the machine itself: a bridge in a namespace of its own (`lan`), to which every node's
-//! namespace has one interface and the machine has one, so that server, kubectl and tests reach nodes and pods.
+//! The networks of nodes that are not the machine itself: bridges in a namespace of their own (`lan`), to which every node's
+//! namespace has one interface, to one of them. The machine has one to the first, so that server, kubectl and tests reach
+//! nodes, and the pods of those on it. Between its bridges the namespace is a router, which knows of no pods.
 //!
 //! Nothing leaves the machine: the nodes' default route leads to the bridge, whose namespace answers that no other network
 //! can be reached. (There must be one, for the kernel looks for a route before a packet's address is translated.)
@@ -23,7 +24,9 @@ use crate::run::{captured, command, text, which};
 
 /// The routing protocol number that Skep's routes bear; agents use the same.
 pub const ROUTES: &str = "83";
-/// The bridge, in its namespace.
+/// The bridges' namespace.
+const BRIDGES: &str = "lan";
+/// The first bridge, in it.
 const BRIDGE: &str = "lan";
 /// The machine's interface, as the bridge's namespace sees it.
 const MACHINE: &str = "machine";
@@ -43,16 +46,17 @@ impl Lan {
     const GATEWAY: u8 = 253;
     const MACHINE: u8 = 254;
 
-    /// The first network of 10.245.0.0/16 that this machine has no route into.
+    /// The first of so many networks of 10.245.0.0/16, one after the other, that this machine has no route into.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn free() -> Result<Self> {
+    /// When there are none.
+    pub fn free(networks: u8) -> Result<Self> {
         let routes = fs::read_to_string("/proc/net/route").context("/proc/net/route")?;
         // Not there on a kernel without IPv6.
         let routes6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-        let mut all = (0..=255).map(|third| Lan([10, 245, third]));
-        all.find(|lan| !lan.met_by(&routes) && !lan.met_by_ipv6(&routes6))
+        let free = |lan: Lan| !lan.met_by(&routes) && !lan.met_by_ipv6(&routes6);
+        let mut all = (0..=255 - networks.saturating_sub(1)).map(|third| Lan([10, 245, third]));
+        all.find(|lan| (0..networks).all(|number| free(lan.nth(number))))
             .context("this machine has routes into all of 10.245.0.0/16: there is no place for nodes")
     }
 
@@ -78,6 +82,13 @@ impl Lan {
             let common = u128::MAX.checked_shl(128 - prefix.min(64) as u32).unwrap_or(0);
             common != 0 && to & common == own & common
         })
+    }
+
+    /// The network that comes so many after it.
+    #[must_use]
+    pub fn nth(self, number: u8) -> Self {
+        let [a, b, c] = self.0;
+        Lan([a, b, c.wrapping_add(number)])
     }
 
     fn host(self, last: u8) -> Ipv4Addr {
@@ -169,7 +180,7 @@ pub fn leg(config: &Config) -> String {
 }
 
 fn namespace(config: &Config) -> PathBuf {
-    config.run_dir().join("netns").join(BRIDGE)
+    config.run_dir().join("netns").join(BRIDGES)
 }
 
 /// Gives an interface its addresses, and takes it up. Nobody else has them, so that they need not be tried out first.
@@ -180,6 +191,11 @@ fn join(run: &dyn Fn(&str) -> Command, interface: &str, addresses: &[String]) ->
     }
     captured(&mut run(&format!("link set {interface} up")))?;
     Ok(())
+}
+
+/// The bridge of a network, counted from 0.
+fn bridge_of(network: u8) -> String {
+    if network == 0 { BRIDGE.to_owned() } else { format!("{BRIDGE}-{network}") }
 }
 
 fn ip(words: &str) -> Command {
@@ -204,10 +220,13 @@ pub fn make(config: &Config) -> Result<()> {
     let Some(lan) = config.lan else { return Ok(()) };
     let bridge = namespace(config);
     kernel::ensure_netns(&bridge)?;
-    if captured(&mut ip_in(&bridge, &format!("link show {BRIDGE}"))).is_err() {
-        captured(&mut ip_in(&bridge, &format!("link add {BRIDGE} type bridge")))?;
+    for network in 0..config.networks {
+        let name = bridge_of(network);
+        if captured(&mut ip_in(&bridge, &format!("link show {name}"))).is_err() {
+            captured(&mut ip_in(&bridge, &format!("link add {name} type bridge")))?;
+        }
+        join(&|words| ip_in(&bridge, words), &name, &lan.nth(network).addresses(config, Lan::GATEWAY))?;
     }
-    join(&|words| ip_in(&bridge, words), BRIDGE, &lan.addresses(config, Lan::GATEWAY))?;
     captured(&mut ip_in(&bridge, "route replace unreachable default"))?;
     // So that it answers for the networks that cannot be reached.
     kernel::in_netns(Some(&bridge), || kernel::set_sysctl("net/ipv4/ip_forward", "1"))??;
@@ -221,9 +240,12 @@ pub fn make(config: &Config) -> Result<()> {
         captured(&mut ip(&format!("link add {leg} type veth {peer}")))?;
     }
     join(&ip, &leg, &lan.addresses(config, Lan::MACHINE))?;
+    for other in (1..config.networks).map(|network| lan.nth(network)) {
+        captured(&mut ip(&format!("route replace {other} via {} dev {leg}", lan.gateway())))?;
+    }
     captured(&mut ip_in(&bridge, &format!("link set {MACHINE} master {BRIDGE} up")))?;
     for node in &config.nodes {
-        wire(config, lan, node).with_context(|| format!("the network of {}", node.name))?;
+        wire(config, node).with_context(|| format!("the network of {}", node.name))?;
     }
     Ok(())
 }
@@ -236,18 +258,19 @@ pub fn make(config: &Config) -> Result<()> {
 pub fn stranger(config: &Config) -> Result<PathBuf> {
     let lan = config.lan.context("a cluster whose only node is the machine has no network for strangers")?;
     let own = namespace(config).with_file_name("stranger");
-    plug(config, lan, &own, "stranger", &lan.addresses(config, Lan::STRANGER))?;
+    plug(config, 0, &own, "stranger", &lan.addresses(config, Lan::STRANGER))?;
     Ok(own)
 }
 
-fn wire(config: &Config, lan: Lan, node: &Node) -> Result<()> {
+fn wire(config: &Config, node: &Node) -> Result<()> {
     let Some(own) = config.netns(node) else { return Ok(()) };
     let prefixed = node.ips().map(|ip| format!("{ip}/{}", if ip.is_ipv4() { 24 } else { 64 }));
-    plug(config, lan, &own, &node.name, &prefixed.collect::<Vec<_>>())
+    plug(config, node.network, &own, &node.name, &prefixed.collect::<Vec<_>>())
 }
 
-/// A wire from a namespace, which is made if it is missing, to the bridge.
-fn plug(config: &Config, lan: Lan, own: &Path, name: &str, addresses: &[String]) -> Result<()> {
+/// A wire from a namespace, which is made if it is missing, to the bridge of a network.
+fn plug(config: &Config, network: u8, own: &Path, name: &str, addresses: &[String]) -> Result<()> {
+    let Some(lan) = config.lan.map(|lan| lan.nth(network)) else { return Ok(()) };
     let bridge = namespace(config);
     kernel::ensure_netns(own)?;
     let end = format!("to-{name:.12}");
@@ -255,7 +278,7 @@ fn plug(config: &Config, lan: Lan, own: &Path, name: &str, addresses: &[String])
         let peer = format!("peer name {UPLINK} netns {}", own.display());
         captured(&mut ip_in(&bridge, &format!("link add {end} type veth {peer}")))?;
     }
-    captured(&mut ip_in(&bridge, &format!("link set {end} master {BRIDGE} up")))?;
+    captured(&mut ip_in(&bridge, &format!("link set {end} master {} up", bridge_of(network))))?;
     captured(&mut ip_in(own, "link set lo up"))?;
     join(&|words| ip_in(own, words), UPLINK, addresses)?;
     captured(&mut ip_in(own, &format!("route replace default via {}", lan.gateway())))?;
@@ -265,13 +288,13 @@ fn plug(config: &Config, lan: Lan, own: &Path, name: &str, addresses: &[String])
     Ok(())
 }
 
-/// Leads the machine's packets for a node's pods, `pods` of any family, to that node.
+/// Leads the machine's packets for a node's pods, `pods` of any family, to that node, where both are on one network.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn route(config: &Config, node: &Node, pods: &str) -> Result<()> {
     let via = node.ips().find(|ip| ip.is_ipv6() == pods.contains(':'));
-    if let Some(via) = via.filter(|_| config.lan.is_some()) {
+    if let Some(via) = via.filter(|_| config.lan.is_some() && node.network == 0) {
         let family = if via.is_ipv6() { "-6 " } else { "" };
         let words = format!("{family}route replace {pods} via {via} dev {} proto {ROUTES}", leg(config));
         captured(&mut ip(&words)).with_context(|| {
@@ -314,6 +337,7 @@ mod tests {
         let lan: Lan = "10.245.3.0/24".parse().unwrap();
         assert_eq!(lan.to_string(), "10.245.3.0/24");
         assert_eq!(lan.node(2), Ipv4Addr::new(10, 245, 3, 2));
+        assert_eq!(lan.nth(2).to_string(), "10.245.5.0/24");
         assert_eq!(lan.node6(12), "fd00:10:245:3::12".parse::<Ipv6Addr>().unwrap());
         assert!(![lan.stranger(), lan.gateway(), lan.machine()].contains(&lan.node(Lan::NODES)));
         for bad in ["10.245.3.1/24", "10.245.3.0/16", "10.245.0/24", ""] {

@@ -98,7 +98,7 @@ pub fn run(layout: &Layout, args: &ConformanceArgs) -> Result<ExitCode> {
     step.done(&format!("{} conformance tests", known.len()));
 
     let config = Config { name: "conformance".to_owned(), ..Config::new(&dir)? };
-    let config = config.with_agents(args.agents, Lan::free()?)?;
+    let config = config.with_agents(args.agents, Lan::free(1)?, 1)?;
     let outcome = on_cluster(layout, args, &config, || {
         let selection =
             Selection { focus: args.focus.as_deref(), skip: args.skip.as_deref(), names: listed.as_ref() };

@@ -68,7 +68,7 @@ pub(super) fn measure(layout: &Layout, dir: &Path) -> Result<Vec<Figure>> {
         cluster_cidr: "10.242.0.0/16".into(),
         ..Config::new(dir)?
     };
-    let config = config.with_agents(1, Lan::free()?)?;
+    let config = config.with_agents(1, Lan::free(1)?, 1)?;
     let api = match up::up(&config, layout) {
         Ok(api) => api,
         Err(error) => {
