@@ -77,13 +77,19 @@ async fn prepared(head: &Value, name: &str) -> Secure {
     world
 }
 
-/// What controllers of the server say of a new object of a kind: the condition that comes last.
-const SETTLED: &[(&str, &str)] = &[("CustomResourceDefinition", "Established"), ("FlowSchema", "Dangling")];
+/// A kind, the condition that controllers of the server write last of a new object, and what it may say then.
+type Settles = (&'static str, &'static str, &'static [&'static str]);
+
+/// What controllers say of new objects.
+const SETTLED: &[Settles] =
+    &[("CustomResourceDefinition", "Established", &["True"]), ("FlowSchema", "Dangling", &["True", "False"])];
 
 /// Waits until the controller of a new object's kind has said what it says of it: the recorded answers to the steps that
 /// follow have it.
-async fn settled(world: &Secure, step: &Value, answer: &Answer, settles: &[(&str, &str)]) {
-    let Some((_, last)) = settles.iter().find(|(kind, _)| answer.body["kind"] == *kind) else { return };
+async fn settled(world: &Secure, step: &Value, answer: &Answer, settles: &[Settles]) {
+    let Some((_, last, words)) = settles.iter().find(|(kind, ..)| answer.body["kind"] == *kind) else {
+        return;
+    };
     if step["method"] != "POST" {
         return;
     }
@@ -94,7 +100,9 @@ async fn settled(world: &Secure, step: &Value, answer: &Answer, settles: &[(&str
         loop {
             let conditions = ask(world, &read).await.0.body["status"]["conditions"].clone();
             let all = conditions.as_array().map(Vec::as_slice).unwrap_or_default();
-            if all.iter().any(|condition| condition["type"] == *last && condition["status"] != "Unknown") {
+            if all.iter().any(|condition| {
+                condition["type"] == *last && words.iter().any(|word| condition["status"] == *word)
+            }) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -146,7 +154,7 @@ async fn replay(name: &str) {
     let world = prepared(&head, name).await;
     let mut open = known::open(name);
     let settles =
-        SETTLED.iter().filter(|(kind, _)| *kind == "CustomResourceDefinition" || name.starts_with("patch"));
+        SETTLED.iter().filter(|(kind, ..)| *kind == "CustomResourceDefinition" || name.starts_with("patch"));
     let settles: Vec<_> = settles.copied().collect();
     let (mut wrong, mut differ, mut answers) = (Vec::new(), Vec::new(), 0);
     for case in &cases {
