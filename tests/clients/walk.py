@@ -144,9 +144,10 @@ applied = refused(
 )
 assert "should be greater than or equal to 1" in str(applied.body), applied.body
 
-# From the mark on: it may be gone before the watch begins.
-marked = core.delete_namespace(NAMESPACE).metadata.resource_version
-for event in watch.Watch().stream(core.list_namespace, resource_version=marked, timeout_seconds=60):
+# From before it is marked on: it may be gone when the watch begins.
+before = core.list_namespace().metadata.resource_version
+core.delete_namespace(NAMESPACE)
+for event in watch.Watch().stream(core.list_namespace, resource_version=before, timeout_seconds=60):
     if event["type"] == "DELETED" and event["object"].metadata.name == NAMESPACE:
         break
 else:
