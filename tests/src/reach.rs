@@ -107,6 +107,37 @@ pub fn demo_on(cluster: &TestCluster, node: usize, words: &str) -> Result<String
     on(cluster, node, &cluster.demo_program().display().to_string(), words)
 }
 
+/// Has two nodes' agents, which are dead, come back to node 1's routes as nobody keeps them: one through `lost` is gone, `stale` is
+/// of a node that is no more, `foreign` another program's. `family` is that of `ip`, `-4` or `-6`.
+///
+/// # Errors
+/// The route was not there, or the agents do not mend what is theirs.
+///
+/// # Panics
+/// When they touch what is not theirs.
+pub fn agents_mend_routes(
+    cluster: &TestCluster,
+    [family, range]: [&str; 2],
+    lost: &str,
+    [stale, foreign]: [&str; 2],
+) -> Result<()> {
+    let ip = |words: &str| on(cluster, 1, "ip", &format!("{family} {words}"));
+    let routes = || ip(&format!("route show root {range}"));
+    assert!(routes()?.contains(lost), "{}", routes()?);
+    ip(&format!("route add unreachable {stale} proto 83"))?;
+    ip(&format!("route add unreachable {foreign}"))?;
+    ip(&format!("route flush root {range} {lost}"))?;
+    assert!(!routes()?.contains(lost), "{}", routes()?);
+    for number in [1, 2] {
+        cluster.start_agent_on(number)?;
+    }
+    cluster.wait("the routes to be mended", || {
+        routes().is_ok_and(|routes| routes.contains(lost) && !routes.contains(stale))
+    })?;
+    assert!(routes()?.contains(foreign), "{}", routes()?);
+    Ok(())
+}
+
 /// A field of each item of a list, or with an empty `field` the items themselves.
 #[must_use]
 pub fn strings(list: &Value, field: &str) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use skep_tests::reach::{Server, demo_on, node_reaches, on, strings};
+use skep_tests::reach::{Server, agents_mend_routes, demo_on, node_reaches, strings};
 use skep_tests::{Snapshot, TestCluster, objects};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -184,22 +184,9 @@ fn agents_may_be_dead(cluster: &TestCluster, servers: &[Server; 2]) -> Result<()
     let target = servers[1].targets().nth(1).context("a pod without IPv6")?;
     let over_v6 = || node_reaches(cluster, 1, target, &[&servers[1].name]);
     over_v6()?;
-    let ip = |words: &str| on(cluster, 1, "ip", words);
     let lost = format!("via {}", cluster.node(2)?.ip6.context("a node without IPv6")?);
-    let routes = || ip(&format!("-6 route show root {ranges}"));
-    assert!(routes()?.contains(&lost), "{}", routes()?);
     let begin = ranges.trim_end_matches("::/56");
     let (stale, foreign) = (format!("{begin}:c8::/64"), format!("{begin}:c9::/64"));
-    ip(&format!("-6 route add unreachable {stale} proto 83"))?;
-    ip(&format!("-6 route add unreachable {foreign}"))?;
-    ip(&format!("-6 route flush root {ranges} {lost}"))?;
-    assert!(!routes()?.contains(&lost), "{}", routes()?);
-    for number in [1, 2] {
-        cluster.start_agent_on(number)?;
-    }
-    cluster.wait("the routes to be mended", || {
-        routes().is_ok_and(|routes| routes.contains(&lost) && !routes.contains(&stale))
-    })?;
-    assert!(routes()?.contains(&foreign), "{}", routes()?);
+    agents_mend_routes(cluster, ["-6", ranges], &lost, [&stale, &foreign])?;
     over_v6()
 }

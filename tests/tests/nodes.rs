@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use skep_images::load::get;
-use skep_tests::reach::{Server, demo_on, node_reaches, on};
+use skep_tests::reach::{Server, agents_mend_routes, demo_on, node_reaches, on};
 use skep_tests::{Snapshot, TestCluster, objects};
 use xtask::cluster::program::on_node;
 use xtask::cluster::up;
@@ -141,21 +141,8 @@ fn agents_may_be_dead(cluster: &TestCluster, servers: &[Served]) -> Result<()> {
     // While nobody looks: a route of a node that is no more, another program's route, and one that got lost.
     let network = cluster.config.cluster_cidr.trim_end_matches("0.0/16");
     let (stale, foreign) = (format!("{network}200.0/24"), format!("{network}201.0/24"));
-    let ip = |words: &str| on(cluster, 1, "ip", words);
     let lost = format!("via {}", cluster.node(2)?.ip);
-    let routes = || ip(&format!("route show root {}", cluster.config.cluster_cidr));
-    assert!(routes()?.contains(&lost), "{}", routes()?);
-    ip(&format!("route add unreachable {stale} proto 83"))?;
-    ip(&format!("route add unreachable {foreign}"))?;
-    ip(&format!("route flush root {} {lost}", cluster.config.cluster_cidr))?;
-    assert!(!routes()?.contains(&lost), "{}", routes()?);
-    for number in [1, 2] {
-        cluster.start_agent_on(number)?;
-    }
-    cluster.wait("the routes to be mended", || {
-        routes().is_ok_and(|routes| routes.contains(&lost) && !routes.contains(&stale))
-    })?;
-    assert!(routes()?.contains(&foreign), "{}", routes()?);
+    agents_mend_routes(cluster, ["-4", &cluster.config.cluster_cidr], &lost, [&stale, &foreign])?;
     over(1, &servers[1])?;
     cluster.wait("the agents to be back", || {
         servers.iter().all(|served| served.server.run(cluster, &["get", "127.0.0.1:8080"]).is_ok())
